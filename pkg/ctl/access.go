@@ -1,0 +1,201 @@
+package ctl
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/evenkeel/evenkeel/pkg/client"
+	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
+)
+
+func (a *app) tokenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "token",
+		Short:   "Join tokens for hosts, and operators' tokens: create, list, revoke",
+		Example: "  evenkeel token create --ttl 1h --labels role=web > join",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var req operatorv1.CreateTokenRequest
+	var ttl time.Duration
+	var uses int32
+	create := &cobra.Command{
+		Use:   "create",
+		Short: "Write one join string, with address and CA pin, for evenkeel-agent enroll",
+		Long: `Write one join string, with address and CA pin, for evenkeel-agent enroll --join-file. It goes to standard output and is
+shown this once; keep it in a file, never on a command line.
+
+With --role, the token is an operator's own, for evenkeel login.`,
+		Example: `  evenkeel token create --ttl 1h --uses 20 --labels env=prod,role=web > join
+  evenkeel token create --role viewer --name wall-display --ttl 8760h > token`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			req.Ttl, req.Uses = ttl.String(), uses
+			return a.ask(func(c *client.Client) error {
+				r, err := c.Access.CreateToken(cmd.Context(), &req)
+				if err != nil {
+					return err
+				}
+				if a.output != "table" {
+					return a.show(r, nil)
+				}
+				fmt.Fprintln(a.out, r.Join+r.Token)
+				fmt.Fprintf(a.err, "token %s, usable until %s\n", r.Id, r.ExpiresAt)
+				return nil
+			})
+		},
+	}
+	create.Flags().DurationVar(&ttl, "ttl", 15*time.Minute, "how long it can be used")
+	create.Flags().Int32Var(&uses, "uses", 1, "how many hosts may use it")
+	create.Flags().StringToStringVar(&req.Labels, "labels", nil, "labels that the hosts get, such as env=prod,role=web")
+	create.Flags().BoolVar(&req.Replace, "replace", false, "a host of the same name may be replaced")
+	create.Flags().BoolVar(&req.Admit, "admit", true, "hosts that use it need no further admission")
+	create.Flags().StringVar(&req.Role, "role", "", "make an operator's token: viewer, operator, approver or admin")
+	create.Flags().StringVar(&req.Name, "name", "", "of the operator, with --role")
+	list := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List tokens; the secrets are not kept", Example: "  evenkeel token list", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.ask(func(c *client.Client) error {
+				r, err := c.Access.ListTokens(cmd.Context(), &operatorv1.ListTokensRequest{})
+				if err != nil {
+					return err
+				}
+				return a.show(r, func(w io.Writer) {
+					fmt.Fprintln(w, "ID\tFOR\tSTATE\tUSES LEFT\tEXPIRES\tLABELS\tBY")
+					for _, t := range r.Tokens {
+						what := "hosts"
+						if t.Role != "" {
+							what = t.Role + " " + t.Name
+						}
+						fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", t.Id, what, t.State, t.UsesLeft, t.ExpiresAt, dash(labels(t.Labels)), dash(t.CreatedBy))
+					}
+				})
+			})
+		},
+	}
+	revoke := &cobra.Command{
+		Use: "revoke ID", Short: "Make a token useless", Example: "  evenkeel token revoke 01K2X...", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.ask(func(c *client.Client) error {
+				r, err := c.Access.RevokeToken(cmd.Context(), &operatorv1.RevokeTokenRequest{Id: args[0]})
+				if err != nil {
+					return err
+				}
+				return a.show(r, func(w io.Writer) { fmt.Fprintf(w, "token %s revoked\n", r.Id) })
+			})
+		},
+	}
+	cmd.AddCommand(create, list, revoke)
+	return cmd
+}
+
+func (a *app) loginCommand() *cobra.Command {
+	var address, pin, tokenFile string
+	cmd := &cobra.Command{
+		Use:   "login --address HOST:8425 --ca-pin sha256:... --token-file FILE|-",
+		Short: "Remember a collector and an operator's token",
+		Long: `Remember a collector and an operator's token in the user's own context file, mode 0600.
+
+The CA pin is printed by the collector at its first start and by evenkeel version; it is what makes sure that the token goes
+to no other server. The token is read from a file or from standard input, never from the command line.`,
+		Example: "  evenkeel login --address keel.example:8425 --ca-pin sha256:3f... --token-file token",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if address == "" || pin == "" || tokenFile == "" {
+				return usage("login needs --address, --ca-pin and --token-file")
+			}
+			token, err := a.secret(tokenFile)
+			if err != nil {
+				return err
+			}
+			ca, err := fetchCA(address, pin)
+			if err != nil {
+				return err
+			}
+			conf := client.Context{Address: address, CA: string(ca), Token: token}
+			c, err := client.New(conf)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			who, err := c.Access.WhoAmI(cmd.Context(), &operatorv1.WhoAmIRequest{})
+			if err != nil {
+				return err
+			}
+			path := client.UserPath(a.getenv)
+			if a.context != "" {
+				path = a.context
+			}
+			if err := client.Save(path, conf); err != nil {
+				return err
+			}
+			return a.show(who, func(w io.Writer) { fmt.Fprintf(w, "logged in at %s as %s (%s); context kept in %s\n", address, who.Name, who.Role, path) })
+		},
+	}
+	cmd.Flags().StringVar(&address, "address", "", "host:port of the collector's operator port")
+	cmd.Flags().StringVar(&pin, "ca-pin", "", "sha256:... of the collector's CA key")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the token, or - for standard input")
+	return cmd
+}
+
+func (a *app) secret(path string) (string, error) {
+	var b []byte
+	var err error
+	if path == "-" {
+		b, err = io.ReadAll(io.LimitReader(a.in, 4096))
+	} else {
+		b, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return "", usage("cannot read the token: %v", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", usage("%s holds no token", path)
+	}
+	return token, nil
+}
+
+// fetchCA takes the CA certificate that the server presents, and believes it only if its key has the pin.
+func fetchCA(address, pin string) ([]byte, error) {
+	var found []byte
+	conf := &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		// The chain is judged below, by the pin of its root and nothing else.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			for _, cert := range s.PeerCertificates {
+				sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+				if "sha256:"+hex.EncodeToString(sum[:]) != pin || !cert.IsCA {
+					continue
+				}
+				roots := x509.NewCertPool()
+				roots.AddCert(cert)
+				if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots}); err != nil {
+					return err
+				}
+				found = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+				return nil
+			}
+			return errors.New("no certificate of the server has the pin given: check --ca-pin, or this is another server")
+		},
+	}
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", address, conf)
+	if err != nil {
+		return nil, &exitError{ExitUnreachable, fmt.Sprintf("cannot log in at %s: %v", address, err)}
+	}
+	conn.Close()
+	return found, nil
+}

@@ -1,0 +1,116 @@
+package ctl
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/evenkeel/evenkeel/pkg/client"
+	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
+)
+
+func (a *app) mapCommand() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "map [REF]",
+		Short: "The service map with its health, and the causes beneath what is bad",
+		Example: `  evenkeel map
+  evenkeel map service/checkout
+  evenkeel map --watch -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req := &operatorv1.GetMapRequest{}
+			if len(args) == 1 {
+				req.Root = args[0]
+			}
+			return a.ask(func(c *client.Client) error {
+				if watch {
+					s, err := c.Map.WatchMap(cmd.Context(), req)
+					if err != nil {
+						return err
+					}
+					return receive(cmd.Context(), s, func(m *operatorv1.Map) error {
+						return a.stream(m, func(w io.Writer) { mapSummary(w, m) })
+					})
+				}
+				m, err := c.Map.GetMap(cmd.Context(), req)
+				if err != nil {
+					return err
+				}
+				if len(m.Nodes) == 0 && a.output == "table" {
+					fmt.Fprintln(a.err, "the map is empty: evenkeel apply -f FILE draws it")
+				}
+				return a.show(m, func(w io.Writer) { mapTree(w, m, req.Root) })
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print each change")
+	return cmd
+}
+
+// level writes a health range: one word when it is known, both ends when it is not.
+func level(n *operatorv1.Node) string {
+	if n.Low == n.High {
+		return n.Low
+	}
+	return n.Low + "..." + n.High
+}
+
+func mapTree(w io.Writer, m *operatorv1.Map, root string) {
+	nodes := map[string]*operatorv1.Node{}
+	child := map[string]bool{}
+	for _, n := range m.Nodes {
+		nodes[n.Ref] = n
+		for _, in := range n.Why.GetInputs() {
+			child[in.Ref] = true
+		}
+	}
+	fmt.Fprintln(w, "NODE\tHEALTH\tVALUE\tWHY")
+	var draw func(ref, indent string, depth int)
+	draw = func(ref, indent string, depth int) {
+		n := nodes[ref]
+		if n == nil || depth > 32 {
+			return
+		}
+		name := n.Ref
+		if n.Title != "" {
+			name += " (" + n.Title + ")"
+		}
+		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", indent, name, level(n), dash(n.Value), n.Why.GetText())
+		for _, in := range n.Why.GetInputs() {
+			draw(in.Ref, indent+"  ", depth+1)
+		}
+	}
+	if root != "" {
+		draw(root, "", 0)
+	} else {
+		for _, n := range m.Nodes {
+			if !child[n.Ref] {
+				draw(n.Ref, "", 0)
+			}
+		}
+	}
+	if len(m.Causes) > 0 {
+		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tAT RISK")
+		for _, c := range m.Causes {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s %s/h\n", c.Ref, c.Level, join(c.Services), dash(c.PerHour), c.Unit)
+		}
+	}
+	for _, p := range m.Problems {
+		fmt.Fprintf(w, "problem: %s\n", p.Text)
+	}
+}
+
+func mapSummary(w io.Writer, m *operatorv1.Map) {
+	bad := 0
+	for _, n := range m.Nodes {
+		if n.High != "ok" {
+			bad++
+			fmt.Fprintf(w, "%s  %s  %s  %s\n", m.At, n.Ref, level(n), n.Why.GetText())
+		}
+	}
+	if bad == 0 {
+		fmt.Fprintf(w, "%s  all %d nodes ok\n", m.At, len(m.Nodes))
+	}
+}

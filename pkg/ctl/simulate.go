@@ -1,0 +1,141 @@
+package ctl
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
+)
+
+// Manifest is one file of manifests, for reasoning without a collector.
+type Manifest struct{ Name, Text string }
+
+// SimulateOptions are those of the verb simulate.
+type SimulateOptions struct {
+	Set     map[string]string // ref to level
+	At      time.Time
+	Unknown bool // leaves without data are unknown, not ok
+}
+
+// Offline holds the reasoning that runs on files alone. The packages that do it belong to the collector, which pkg may
+// not import, so the program hands them in.
+type Offline struct {
+	// Simulate returns the simulation as the API's JSON, or what is wrong with the manifests.
+	Simulate func([]Manifest, SimulateOptions) ([]byte, []*operatorv1.Problem, error)
+}
+
+// simulation is the part of the JSON that the table shows.
+type simulation struct {
+	At    string
+	Nodes []struct {
+		Ref, Low, High, Own string
+		Why                 struct{ Rule, Text string }
+	}
+	Causes []struct {
+		Ref, Level    string
+		Services      []string
+		PerHour, Unit string
+	}
+	Order []struct {
+		Ref, Start, End string
+		Reinstates      []string
+	}
+}
+
+func (a *app) simulateCommand() *cobra.Command {
+	var files, set []string
+	var at, byDefault string
+	cmd := &cobra.Command{
+		Use:   "simulate -f FILE|FOLDER|-",
+		Short: "Health, causes and order of a map, from files alone",
+		Long: `Health, causes and order of a map, from files alone: no collector is asked, none is changed.
+
+Without data a leaf is ok, or unknown with --default unknown. --set fixes the state of a leaf; on an inner node it adds an
+input and never hides the node's children. component/web@HOST names one member of a component.`,
+		Example: `  evenkeel simulate -f map/ --set component/web@web-1=critical
+  evenkeel simulate -f map/ --default unknown -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			in, err := a.gather(files)
+			if err != nil {
+				return err
+			}
+			options := SimulateOptions{Set: map[string]string{}, At: time.Now().UTC().Truncate(time.Second)}
+			for _, s := range set {
+				ref, level, ok := strings.Cut(s, "=")
+				if !ok || ref == "" || level == "" {
+					return usage("--set %s: expected REF=LEVEL, such as component/web@web-1=critical", s)
+				}
+				options.Set[ref] = level
+			}
+			if at != "" {
+				if options.At, err = time.Parse(time.RFC3339, at); err != nil {
+					return usage("--at %s: expected RFC 3339, such as 2026-11-25T10:00:00Z", at)
+				}
+			}
+			switch byDefault {
+			case "ok":
+			case "unknown":
+				options.Unknown = true
+			default:
+				return usage("--default %s: expected ok or unknown", byDefault)
+			}
+			manifests := make([]Manifest, len(in))
+			for i, f := range in {
+				manifests[i] = Manifest{f.Name, f.Text}
+			}
+			out, problems, err := a.offline.Simulate(manifests, options)
+			if err != nil {
+				return usage("%v", err)
+			}
+			if len(problems) > 0 {
+				return a.complain(problems)
+			}
+			if a.output != "table" {
+				return a.write(out)
+			}
+			var s simulation
+			if err := json.Unmarshal(out, &s); err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			s.table(w)
+			return w.Flush()
+		},
+	}
+	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "file, folder or - (repeatable)")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "REF=LEVEL (repeatable)")
+	cmd.Flags().StringVar(&at, "at", "", "moment of the simulation, RFC 3339; default now")
+	cmd.Flags().StringVar(&byDefault, "default", "ok", "what a leaf without data is: ok or unknown")
+	return cmd
+}
+
+func (s *simulation) table(w io.Writer) {
+	fmt.Fprintln(w, "NODE\tHEALTH\tWHY")
+	for _, n := range s.Nodes {
+		health := n.Low
+		if n.Low != n.High {
+			health += "..." + n.High
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Ref, health, n.Why.Text)
+	}
+	if len(s.Causes) > 0 {
+		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tAT RISK")
+		for _, c := range s.Causes {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s %s/h\n", c.Ref, c.Level, join(c.Services), dash(c.PerHour), c.Unit)
+		}
+	}
+	if len(s.Order) > 0 {
+		fmt.Fprintln(w, "\nMEND\tSTART\tEND\tREINSTATES")
+		for _, o := range s.Order {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", o.Ref, o.Start, o.End, join(slices.Clone(o.Reinstates)))
+		}
+	}
+}
