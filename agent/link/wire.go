@@ -1,0 +1,112 @@
+package link
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	agentv1 "github.com/evenkeel/evenkeel/proto/evenkeel/agent/v1"
+)
+
+// Field numbers of SessionRequest and Batch that are written by hand; TestFieldNumbers holds them to the protocol.
+const (
+	fieldBatch  = 2
+	fieldResult = 4
+	fieldActor  = 5
+
+	batchBoot     = 1
+	batchSeq      = 2
+	batchBackfill = 3
+	batchFrame    = 4
+)
+
+// appendBatch appends a SessionRequest that holds one Batch. A nil boot is that of Hello.
+func appendBatch(dst []byte, boot []byte, seq uint64, backfill bool, frame []byte) []byte {
+	n := 1 + protowire.SizeVarint(seq) + 1 + protowire.SizeBytes(len(frame))
+	if len(boot) > 0 {
+		n += 1 + protowire.SizeBytes(len(boot))
+	}
+	if backfill {
+		n += 2
+	}
+	dst = protowire.AppendTag(dst, fieldBatch, protowire.BytesType)
+	dst = protowire.AppendVarint(dst, uint64(n))
+	if len(boot) > 0 {
+		dst = protowire.AppendTag(dst, batchBoot, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, boot)
+	}
+	dst = protowire.AppendTag(dst, batchSeq, protowire.VarintType)
+	dst = protowire.AppendVarint(dst, seq)
+	if backfill {
+		dst = protowire.AppendTag(dst, batchBackfill, protowire.VarintType)
+		dst = protowire.AppendVarint(dst, 1)
+	}
+	dst = protowire.AppendTag(dst, batchFrame, protowire.BytesType)
+	return protowire.AppendBytes(dst, frame)
+}
+
+// rawRequest wraps a message that is marshalled already, and that the agent does not open.
+func rawRequest(field protowire.Number, raw []byte) *frameMessage {
+	b := make([]byte, 0, len(raw)+16)
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	b = protowire.AppendBytes(b, raw)
+	return &frameMessage{data: &b}
+}
+
+func helloToWire(cfg *Config, ranges []Range, now time.Time) *agentv1.SessionRequest {
+	h := &agentv1.Hello{
+		Protocol: 1, Version: cfg.Version, BootId: cfg.Boot[:], KernelBootId: cfg.Facts.KernelBootID,
+		AgentTimeUnixMs: now.UnixMilli(), Labels: cfg.Labels, PeriodMs: uint32(cfg.Period.Milliseconds()),
+		Facts: &agentv1.HostFacts{
+			Os: cfg.Facts.OS, Platform: cfg.Facts.Platform, Kernel: cfg.Facts.Kernel, Arch: cfg.Facts.Arch,
+			Cpus: cfg.Facts.CPUs, MemoryBytes: cfg.Facts.MemoryBytes, Cgroup: cfg.Facts.Cgroup,
+		},
+	}
+	for _, r := range ranges {
+		if r.Last < r.First || r.Last == 0 {
+			continue
+		}
+		if r.Boot == cfg.Boot {
+			h.SpoolFirstSeq, h.SpoolLastSeq = r.First, r.Last
+		} else {
+			h.Older = append(h.Older, &agentv1.BootRange{BootId: r.Boot[:], FirstSeq: r.First, LastSeq: r.Last})
+		}
+	}
+	return &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Hello{Hello: h}}
+}
+
+// ackFromWire returns the boot and seq of an ack; an empty boot is that of Hello. False: not a boot id.
+func ackFromWire(a *agentv1.Ack, own BootID) (Range, bool) {
+	r := Range{Boot: own, Last: a.GetSeq()}
+	switch len(a.GetBootId()) {
+	case 0:
+	case len(r.Boot):
+		copy(r.Boot[:], a.GetBootId())
+	default:
+		return r, false
+	}
+	return r, true
+}
+
+func componentsToWire(places []Place) *agentv1.ComponentReport {
+	r := &agentv1.ComponentReport{}
+	for _, p := range places {
+		r.Places = append(r.Places, &agentv1.ComponentPlace{
+			Component: p.Component, Running: p.Running, Processes: p.Processes, Cgroup: p.Cgroup, Problem: p.Problem,
+		})
+	}
+	return r
+}
+
+func exitToWire(component string, pid int32, at time.Time) *agentv1.ProcessExit {
+	return &agentv1.ProcessExit{Component: component, Pid: pid, TimeUnixMs: at.UnixMilli()}
+}
+
+func absentActor(problem string) []byte {
+	b, err := proto.Marshal(&agentv1.ActorReport{Problem: problem})
+	if err != nil {
+		panic("BUG: an actor report does not marshal: " + err.Error())
+	}
+	return b
+}
