@@ -56,6 +56,16 @@ func (l *Level) UnmarshalJSON(b []byte) error {
 	return err
 }
 
+// MarshalText writes the level in lower case, also as the key of a map.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (l *Level) UnmarshalText(b []byte) error {
+	v, err := ParseLevel(string(b))
+	*l = v
+	return err
+}
+
 // Range is what can be said of a health while data may be missing: Low is the level with every unknown input read as
 // ok, High with every unknown input read as critical. They are equal when everything is known.
 type Range struct {
