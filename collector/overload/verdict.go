@@ -39,6 +39,9 @@ type Verdict struct {
 	Since     time.Time
 	At        time.Time // of the sample that decided
 	Evidence  []Evidence
+	// Gone says that the subject has ended, or the detector was taken away: the verdict with this key is to be forgotten.
+	// State is then Unknown.
+	Gone bool
 }
 
 // Key identifies a verdict's place; a later verdict with the same key replaces it.
