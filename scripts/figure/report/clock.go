@@ -1,0 +1,8 @@
+package report
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+func uintptrOf(ts *syscall.Timespec) uintptr { return uintptr(unsafe.Pointer(ts)) }
