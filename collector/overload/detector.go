@@ -31,7 +31,7 @@ type Detector struct {
 	AppliesTo string       // "host" or "components"
 }
 
-// Condition is met when Need of the last Out samples are beyond the threshold, or all samples for For. Exactly one of
+// Condition is met when Need of the last Out samples are on or beyond the threshold, or all samples for For. Exactly one of
 // Above and Below is set, in the signal's own unit. And adds conditions that must be met on the same tick.
 type Condition struct {
 	Signal string // "": the detector's
@@ -45,7 +45,7 @@ type Condition struct {
 }
 
 const (
-	maxOut     = 64
+	maxOut     = 600 // ticks; a window keeps as many
 	leaveAfter = 30 * time.Second
 )
 
@@ -65,6 +65,7 @@ type condition struct {
 	signal    int
 	of        string
 	above     bool
+	strict    bool // a value on the threshold does not count
 	threshold float32
 	need, out int
 	hold      time.Duration
@@ -128,7 +129,7 @@ func compile(d Detector) (*compiled, error) {
 		if entry == nil {
 			entry = c.act
 		}
-		c.leave = &condition{signal: n, above: !entry.above, threshold: entry.threshold, hold: leaveAfter}
+		c.leave = &condition{signal: n, above: !entry.above, strict: true, threshold: entry.threshold, hold: leaveAfter}
 	}
 	return c, nil
 }

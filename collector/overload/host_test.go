@@ -115,8 +115,8 @@ func TestHostCPUActsOnPressureAndDelay(t *testing.T) {
 		t.Fatalf("verdict %+v", v)
 	}
 	want := []string{
-		"cpu.pressure.some 90 % > 40 % in 2 of 3 ticks",
-		"runqueue.delay of component/web 0.90 s/s > 0.50 s/s in 2 of 3 ticks",
+		"cpu.pressure.some 90 % >= 40 % in 2 of 3 ticks",
+		"runqueue.delay of component/web 0.90 s/s >= 0.50 s/s in 2 of 3 ticks",
 	}
 	var got []string
 	for _, e := range v.Evidence {
@@ -212,7 +212,7 @@ func TestComponentDetectors(t *testing.T) {
 	w := newWorld(t,
 		overload.Detector{
 			Name: "component-running", Signal: "process.running", Scope: "process", Level: health.Critical,
-			Act: &overload.Condition{Below: f(1), Need: 1, Out: 1}, Leave: &overload.Condition{Above: f(0), For: 2 * time.Second},
+			Act: &overload.Condition{Below: f(0), Need: 1, Out: 1}, Leave: &overload.Condition{Above: f(1), For: 2 * time.Second},
 		})
 	w.raw[2] = 0
 	w.expect(0, 0, "component-running=overloaded")
@@ -277,7 +277,7 @@ func TestUseKeepsStateOfUnchangedDetectors(t *testing.T) {
 
 func TestEndedSubjectIsForgotten(t *testing.T) {
 	w := newWorld(t, overload.Detector{
-		Name: "running", Signal: "process.running", Scope: "process", Level: health.Critical, Act: &overload.Condition{Below: f(1)},
+		Name: "running", Signal: "process.running", Scope: "process", Level: health.Critical, Act: &overload.Condition{Below: f(0)},
 	})
 	w.tick(0, 0)
 	w.h.Unbind(2)

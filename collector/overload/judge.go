@@ -177,10 +177,13 @@ func (h *Host) windowMet(c *condition, s *slot) bool {
 
 // match is false for NaN.
 func (c *condition) match(v float32) bool {
-	if c.above {
-		return v > c.threshold
+	switch {
+	case c.strict:
+		return v < c.threshold && !c.above || v > c.threshold && c.above
+	case c.above:
+		return v >= c.threshold
 	}
-	return v < c.threshold
+	return v <= c.threshold
 }
 
 func (s *slot) last() float32 {
@@ -199,9 +202,9 @@ func (h *Host) evidence(c *condition, s *slot, out []Evidence) []Evidence {
 	if s.subject != "" {
 		b.WriteString(" of " + s.subject)
 	}
-	relation := "<"
+	relation := "<="
 	if c.above {
-		relation = ">"
+		relation = ">="
 	}
 	fmt.Fprintf(&b, " %s", sig.Unit.Format(v))
 	if c.match(float32(v)) {
