@@ -1,0 +1,4 @@
+package health
+
+// EssentialWeight is the weight that makes an input of a score essential.
+const EssentialWeight = 11
