@@ -148,7 +148,7 @@ type Link struct {
 	spans    []span    // what backfill has to send, in order
 	credit   int64     // bytes of frames; below 0 by at most one frame
 	ackWant  bool
-	asked    bool // the first batch of this process has asked for its ack
+	asked    bool          // the first batch of this process has asked for its ack
 	acked    uint64        // of the current boot
 	ackedNew chan struct{} // closed and replaced at each ack and at each end of a session
 	members  []string
@@ -168,10 +168,10 @@ type Status struct {
 	AckedAt     time.Time     `json:"ackedAt"`
 	Batches     uint64        `json:"batches"` // sent live, since the start
 	Backfilled  uint64        `json:"backfilled"`
-	Bytes       uint64        `json:"bytes"`    // of batches, live and backfilled
-	Refused     uint64        `json:"refused"`  // samples that the collector dropped
+	Bytes       uint64        `json:"bytes"`     // of batches, live and backfilled
+	Refused     uint64        `json:"refused"`   // samples that the collector dropped
 	Overflows   uint64        `json:"overflows"` // times that the live queue was full
-	Dropped     uint64        `json:"dropped"`  // control messages dropped by full queues
+	Dropped     uint64        `json:"dropped"`   // control messages dropped by full queues
 	Certificate time.Time     `json:"certificateUntil"`
 	RenewError  string        `json:"renewError,omitempty"`
 }
@@ -216,17 +216,23 @@ func New(cfg Config) (*Link, error) {
 func (l *Link) Run(ctx context.Context) error {
 	var lost time.Time
 	attempts := 0
-	for i := 0; ; i++ {
-		address := l.address(i)
+	for turn := 0; ; {
+		address := l.address(turn)
 		began, err := l.connect(ctx, address)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, errRenewed) {
+			continue
 		}
 		now := l.cfg.Now()
 		if began || lost.IsZero() {
 			lost, attempts = now, 0
 		}
 		attempts++
+		if !began {
+			turn++ // a collector that was good is tried first again
+		}
 		wait := l.wait(err, now.Sub(lost), attempts)
 		l.mu.Lock()
 		l.status.Error, l.status.Attempts = Sentence(err), attempts
@@ -260,7 +266,7 @@ func (l *Link) wait(err error, sinceLoss time.Duration, attempts int) time.Durat
 	return l.cfg.Backoff.Delay(sinceLoss, attempts, l.cfg.Rand())
 }
 
-// address returns the collector to try at the i-th attempt: the configured ones in turn, then those that a collector
+// address returns the collector to try at the i-th turn: the configured ones in turn, then those that a collector
 // named.
 func (l *Link) address(i int) string {
 	l.mu.Lock()

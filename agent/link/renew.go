@@ -2,48 +2,43 @@ package link
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/evenkeel/evenkeel/pkg/identity"
 	agentv1 "github.com/evenkeel/evenkeel/proto/evenkeel/agent/v1"
 )
 
-// keepCertificate renews the certificate at half its life, and on failure again after a minute, doubling to an hour,
-// until ctx ends. The open session goes on with the old one; the next handshake shows the new one.
-func (l *Link) keepCertificate(ctx context.Context, cc *grpc.ClientConn) {
-	retry := time.Minute
+// errRenewed ends a session so that the next one shows the new certificate.
+var errRenewed = errors.New("the certificate was renewed")
+
+// keepCertificate renews the certificate at half its life, and on failure again after a minute, doubling to an hour.
+// It returns errRenewed when there is a new certificate: the session would end with the old one.
+func (l *Link) keepCertificate(ctx context.Context, cc *grpc.ClientConn) error {
+	leaf, retry := l.cfg.Identity.Leaf(), time.Minute
+	due := identity.RenewAt(leaf.NotBefore, leaf.NotAfter, l.cfg.Rand())
+	wait := max(due.Sub(l.cfg.Now()), 0)
 	for {
-		leaf := l.cfg.Identity.Leaf()
-		if leaf == nil {
-			return
-		}
-		life := leaf.NotAfter.Sub(leaf.NotBefore)
-		// A fleet enrolled in one go does not renew in one go.
-		due := leaf.NotBefore.Add(life/2 + time.Duration(l.cfg.Rand()*float64(life)/20))
-		wait := max(due.Sub(l.cfg.Now()), 0)
-		if l.Status().RenewError != "" {
-			wait, retry = max(wait, retry), min(2*retry, time.Hour)
-		}
 		select {
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		case <-time.After(wait):
 		}
-		if err := l.renew(ctx, cc); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			l.cfg.Log.Warn("cannot renew the certificate", "error", err, "until", leaf.NotAfter)
-			continue
+		err := l.renew(ctx, cc)
+		if err == nil {
+			return errRenewed
 		}
-		retry = time.Minute
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.cfg.Log.Warn("cannot renew the certificate", "error", err, "until", leaf.NotAfter)
+		wait, retry = retry, min(2*retry, time.Hour)
 	}
 }
 
@@ -95,21 +90,21 @@ func Sentence(err error) string {
 	if err == nil {
 		return ""
 	}
-	var (
-		unknown x509.UnknownAuthorityError
-		invalid x509.CertificateInvalidError
-		alert   tls.AlertError
-	)
-	switch {
-	case errors.As(err, &unknown):
-		return "the collector's certificate is not from the CA of this enrolment"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "the collector's certificate is outside its time: compare the clocks of both machines"
-	case errors.As(err, &alert):
-		return "the collector refused this agent's certificate: " + alert.Error()
-	}
+	err = identity.ExplainHandshake(err)
+	text := err.Error()
 	if st, ok := status.FromError(err); ok && st.Code() != codes.Unknown {
-		return st.Message()
+		text = st.Message()
 	}
-	return err.Error()
+	// What gRPC wraps around the reason is of no use to a reader.
+	for _, before := range []string{"authentication handshake failed: ", "error while dialing: ", "rpc error: code = Unavailable desc = "} {
+		if i := strings.LastIndex(text, before); i >= 0 {
+			text = strings.TrimSuffix(text[i+len(before):], `"`)
+		}
+	}
+	return strings.TrimPrefix(text, "rpc error: ")
+}
+
+// handshake reports whether the other end was there and TLS did not come about.
+func handshake(err error) bool {
+	return strings.Contains(err.Error(), "authentication handshake failed: ")
 }

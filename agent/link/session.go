@@ -112,7 +112,11 @@ func (l *Link) connect(ctx context.Context, address string) (began bool, err err
 	welcomed.Stop()
 	l.open(s, address, w, ranges, sent)
 	s.tasks.Go(func() { cancel(s.receive()) })
-	s.tasks.Go(func() { l.keepCertificate(sctx, cc) })
+	s.tasks.Go(func() {
+		if err := l.keepCertificate(sctx, cc); errors.Is(err, errRenewed) {
+			cancel(err)
+		}
+	})
 	err = s.send(sctx)
 	l.close(s)
 	cancel(err)
