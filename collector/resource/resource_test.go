@@ -1,0 +1,145 @@
+package resource_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/evenkeel/evenkeel/collector/resource"
+	"github.com/evenkeel/evenkeel/collector/state"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+func everything(map[string]string) bool { return true }
+
+func clock() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) }
+
+const shippedText = `apiVersion: evenkeel/v1
+kind: Detector
+metadata: {name: host-cpu}
+spec: {signal: cpu.pressure.some, scope: host, act: {above: 40%, of: 2/3}}
+`
+
+const mapText = `apiVersion: evenkeel/v1
+kind: Component
+metadata: {name: web, labels: {env: prod}}
+spec: {hosts: {names: [a]}, unit: nginx.service}
+---
+apiVersion: evenkeel/v1
+kind: Service
+metadata: {name: shop}
+spec: {criticality: 1, dependsOn: [{ref: component/web}]}
+`
+
+func files(text string) []manifest.File { return []manifest.File{{Name: "map.yaml", Text: []byte(text)}} }
+
+func open(t *testing.T, store state.Store, changed func(*manifest.Set)) *resource.Keeper {
+	t.Helper()
+	shipped, problems := manifest.Parse("shipped.yaml", []byte(shippedText))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	k, err := resource.Open(t.Context(), store, shipped, clock, changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func apply(t *testing.T, k *resource.Keeper, text string) []manifest.Change {
+	t.Helper()
+	changes, problems, err := k.Apply(t.Context(), files(text), nil, "ann")
+	if err != nil || len(problems) > 0 {
+		t.Fatalf("apply: %v %v", problems, err)
+	}
+	return changes
+}
+
+func verbs(changes []manifest.Change) string {
+	var s []string
+	for _, c := range changes {
+		s = append(s, string(c.Ref)+" "+c.Verb)
+	}
+	return strings.Join(s, ", ")
+}
+
+func TestApplyIsKeptAndRepeatingItChangesNothing(t *testing.T) {
+	store := state.NewMemory()
+	told := 0
+	k := open(t, store, func(*manifest.Set) { told++ })
+	if got, want := verbs(apply(t, k, mapText)), "component/web created, service/shop created"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := verbs(apply(t, k, mapText)), "component/web unchanged, service/shop unchanged"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if told != 1 {
+		t.Errorf("told of %d changes, want 1", told)
+	}
+	again := open(t, store, nil)
+	s, err := again.Get("services", "shop")
+	if err != nil || s.ChangedBy != "ann" || !s.ChangedAt.Equal(clock()) {
+		t.Errorf("after reopening: %+v, %v", s, err)
+	}
+	if n := len(again.List("", everything)); n != 3 {
+		t.Errorf("%d resources, want 3", n)
+	}
+	prod := again.List("component", func(l map[string]string) bool { return l["env"] == "prod" })
+	if len(prod) != 1 {
+		t.Errorf("%d components with env=prod, want 1", len(prod))
+	}
+}
+
+func TestOneMistakeAndNothingChanges(t *testing.T) {
+	k := open(t, state.NewMemory(), func(*manifest.Set) { t.Error("told of a change") })
+	_, problems, err := k.Apply(t.Context(), files(strings.Replace(mapText, "component/web}", "component/wbe}", 1)), nil, "ann")
+	if err != nil || len(problems) != 1 || problems[0].Line != 9 || !strings.Contains(problems[0].Text, "component/wbe is not there") {
+		t.Errorf("got %v, %v", problems, err)
+	}
+	if n := len(k.List("", everything)); n != 1 {
+		t.Errorf("%d resources, want the shipped one", n)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	k := open(t, state.NewMemory(), nil)
+	apply(t, k, mapText)
+	if _, err := k.Delete(t.Context(), "component", "web"); !errors.Is(err, resource.ErrReferred) || !strings.Contains(err.Error(), "service/shop") {
+		t.Errorf("deleting what is referred to: %v", err)
+	}
+	for _, c := range []struct{ kind, name string }{{"service", "shop"}, {"component", "web"}} {
+		if _, err := k.Delete(t.Context(), c.kind, c.name); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := k.Delete(t.Context(), "service", "shop"); !errors.Is(err, resource.ErrNotFound) {
+		t.Errorf("deleting twice: %v", err)
+	}
+	if _, err := k.Delete(t.Context(), "detector", "host-cpu"); !errors.Is(err, resource.ErrShipped) {
+		t.Errorf("deleting what is shipped: %v", err)
+	}
+}
+
+func TestShippedGivesWayAndComesBack(t *testing.T) {
+	k := open(t, state.NewMemory(), nil)
+	apply(t, k, strings.Replace(shippedText, "40%", "60%", 1))
+	if s, err := k.Get("detector", "host-cpu"); err != nil || s.ChangedBy != "ann" {
+		t.Errorf("applied over the shipped one: %+v, %v", s, err)
+	}
+	if _, err := k.Delete(t.Context(), "detector", "host-cpu"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := k.Get("detector", "host-cpu"); err != nil || s.ChangedBy != "shipped" {
+		t.Errorf("after deleting the applied one: %+v, %v", s, err)
+	}
+}
+
+func TestConcurrentWriterIsNoticed(t *testing.T) {
+	store := state.NewMemory()
+	one, two := open(t, store, nil), open(t, store, nil)
+	apply(t, one, mapText)
+	if _, _, err := two.Apply(t.Context(), files(mapText), nil, "bob"); !errors.Is(err, resource.ErrConflict) {
+		t.Errorf("got %v, want ErrConflict", err)
+	}
+}
