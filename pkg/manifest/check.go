@@ -143,7 +143,7 @@ func checkService(c *checker, s *Service) {
 		if v.PerHour < 0 {
 			c.problemf("spec.value.perHour", "value per hour %s is below 0", v.PerHour)
 		}
-		if !currency(v.Currency) {
+		if v.Currency != "" && !currency(v.Currency) {
 			c.problem("spec.value.currency", fmt.Sprintf("%q is not a currency", v.Currency), "three capital letters, such as EUR")
 		}
 		last, lastLevel := Decimal(0), ""
@@ -539,7 +539,7 @@ func checkPolicy(c *checker, p *RemediationPolicy) {
 	}
 	t := p.Times()
 	if t.Lease < t.Outcome {
-		c.problemf("spec.timing", "the lease of %s ends before the outcome is judged after %s", Duration(t.Lease), Duration(t.Outcome))
+		c.problemf("spec.timing.lease", "the lease of %s ends before the outcome is judged after %s", Duration(t.Lease), Duration(t.Outcome))
 	}
 	if t.EpisodeEvery == 0 {
 		c.problem("spec.episode.every", "steps without any time between them cannot be judged", "")

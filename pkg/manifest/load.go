@@ -90,3 +90,12 @@ func Load(paths []string, stdin io.Reader) (*Set, []Problem) {
 	sortProblems(problems)
 	return set, problems
 }
+
+// CheckFiles is ParseFiles and Validate in one: all that is wrong with these files against what is there. The set is fit for
+// use only where there is no problem.
+func CheckFiles(files []File, existing *Set, hosts ...string) (*Set, []Problem) {
+	set, problems := ParseFiles(files...)
+	problems = append(problems, Validate(set, existing, hosts...)...)
+	sortProblems(problems)
+	return set, problems
+}

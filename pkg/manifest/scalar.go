@@ -229,6 +229,10 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 			break
 		}
 	}
+	if n, err := strconv.ParseInt(num, 10, 64); err == nil && digits(num) && n <= math.MaxInt64/factor {
+		*b = Bytes(n * factor)
+		return nil
+	}
 	d, err := ParseDecimal(num)
 	if err != nil || d < 0 {
 		return fmt.Errorf("%q is not an amount of memory: expected a number with B, KiB, MiB, GiB, kB, MB or GB", s)
