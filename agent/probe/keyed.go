@@ -27,10 +27,12 @@ func (k *keyed) parse(t *metric.Table, b []byte) error {
 		return nil
 	}
 	k.learn(t, b)
-	if !k.follow(t, b) {
-		return errFormat
+	for _, l := range k.lines {
+		if l.slot >= 0 && k.follow(t, b) {
+			return nil
+		}
 	}
-	return nil
+	return errFormat
 }
 
 // follow sets the wanted values and reports whether the file has the order that was learned.

@@ -77,6 +77,9 @@ func (n *network) parse(t *metric.Table, b []byte) error {
 		}
 	}
 	n.rows.done(t)
+	if len(n.rows.all) == 0 {
+		return errFormat // there is always a loopback device
+	}
 	return nil
 }
 
