@@ -1,0 +1,156 @@
+package actor
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/evenkeel/evenkeel/agent/actuator"
+	"github.com/evenkeel/evenkeel/pkg/command"
+	"github.com/evenkeel/evenkeel/pkg/version"
+)
+
+// HostActuators returns what can act on this host, and a function that lets go of it.
+func HostActuators() (map[string]Actuator, func()) {
+	var cfg actuator.Config
+	free := func() {}
+	if actuator.SystemdRuns() {
+		sd := &actuator.Systemd{}
+		cfg.Systemd, free = sd, sd.Close
+	}
+	set := actuator.New(cfg)
+	return map[string]Actuator{"process.affinity": set.Affinity, "cpu.weight": set.Weight, "cpu.quota": set.Quota}, free
+}
+
+// Capabilities is what an actor can do, cannot do, holds, and whom it believes.
+type Capabilities struct {
+	Version         string   `json:"version"`
+	Host            string   `json:"host"`
+	Running         bool     `json:"running"`
+	Incarnation     string   `json:"incarnation,omitempty"`
+	PermissionsFile string   `json:"permissionsFile"`
+	PermissionsHash string   `json:"permissionsHash,omitempty"`
+	Problem         string   `json:"problem,omitempty"` // why everything is denied
+	Killed          string   `json:"killed,omitempty"`  // why everything is stopped
+	SigningRoot     string   `json:"signingRoot,omitempty"`
+	Approvers       []string `json:"approvers"`
+	MaxRisk         string   `json:"maxRisk,omitempty"`
+	Can             []Can    `json:"can"`
+	Cannot          []Cannot `json:"cannot"`
+	Leases          []Held   `json:"leases"`
+}
+
+// Can is one permission with what it means on this host.
+type Can struct {
+	Action   string   `json:"action"`
+	Does     string   `json:"does"`
+	Risk     string   `json:"risk"`
+	Targets  []string `json:"targets"`
+	Min      int64    `json:"min"`
+	Max      int64    `json:"max"`
+	Unit     string   `json:"unit"`
+	MaxLease string   `json:"maxLease"`
+	Rate     string   `json:"rate"`
+}
+
+// Cannot is an action that is known and not to be had here.
+type Cannot struct {
+	Action string `json:"action"`
+	Why    string `json:"why"`
+}
+
+// Held is one change in force.
+type Held struct {
+	ID       string `json:"id"`
+	Resource string `json:"resource"`
+	Value    int64  `json:"value"`
+	Prior    string `json:"prior"`
+	Phase    string `json:"phase"`
+	Left     string `json:"left"` // of the lease
+}
+
+// abler is an actuator that can say why it would not work on this host at all.
+type abler interface{ Able() error }
+
+// describe makes the capabilities from permissions, or from the problem with them.
+func describe(s Settings, p Permissions, problem string, actuators map[string]Actuator) Capabilities {
+	c := Capabilities{
+		Version: version.Version, Host: s.Host, PermissionsFile: s.Permissions, Problem: problem, Approvers: []string{}, Can: []Can{}, Cannot: []Cannot{}, Leases: []Held{},
+	}
+	if problem == "" {
+		c.PermissionsHash, c.MaxRisk = hex.EncodeToString(p.Hash), p.MaxRisk.String()
+		c.SigningRoot = command.FormatPublicKey(p.Trust.SigningRoot)
+		for _, k := range p.Trust.Approvers {
+			c.Approvers = append(c.Approvers, command.FormatPublicKey(k))
+		}
+	}
+	for _, spec := range command.Catalogue() {
+		why := ""
+		a, has := actuators[spec.Name]
+		switch {
+		case problem != "":
+			why = "everything is denied"
+		case !slices.ContainsFunc(p.Actions, func(g Grant) bool { return g.Action == spec.Name }):
+			why = "the permissions file does not list it"
+		case spec.Risk > p.MaxRisk:
+			why = fmt.Sprintf("its risk %s is over maxRisk %s", spec.Risk, p.MaxRisk)
+		case !has:
+			why = "this actor has no code for it"
+		default:
+			if able, ok := a.(abler); ok {
+				if err := able.Able(); err != nil {
+					why = plainDetail(err)
+				}
+			}
+		}
+		if why != "" {
+			c.Cannot = append(c.Cannot, Cannot{Action: spec.Name, Why: why})
+			continue
+		}
+		for _, g := range p.Actions {
+			if g.Action != spec.Name {
+				continue
+			}
+			can := Can{
+				Action: g.Action, Does: spec.Title, Risk: spec.Risk.String(), Targets: []string{}, Min: g.Min, Max: g.Max, Unit: spec.Unit,
+				MaxLease: shortDuration(g.MaxLease), Rate: g.Rate(),
+			}
+			for _, t := range g.Targets {
+				can.Targets = append(can.Targets, t.String())
+			}
+			c.Can = append(c.Can, can)
+		}
+	}
+	return c
+}
+
+// Inspect reads permissions and kill file without a running actor.
+func Inspect(s Settings, uid int, actuators map[string]Actuator) Capabilities {
+	p, err := LoadPermissions(s.Permissions, uid)
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	c := describe(s, p, problem, actuators)
+	c.Killed = killFileThere(s.KillFile)
+	return c
+}
+
+func (e *engine) capabilities(s Settings) Capabilities {
+	c := describe(s, e.perm, e.problem, e.actuators)
+	c.Running, c.Incarnation, c.Killed = true, e.s.Incarnation, e.killed()
+	now := e.clock().Boot
+	for _, key := range slices.Sorted(maps.Keys(e.s.Leases)) {
+		l := e.s.Leases[key]
+		c.Leases = append(c.Leases, Held{
+			ID: l.ID, Resource: key, Value: l.value(), Prior: l.State.Text, Phase: string(l.Phase), Left: max(0, l.Deadline-now).Round(time.Second).String(),
+		})
+	}
+	return c
+}
+
+// ErrRunning is returned by RevertOffline while an actor holds the state folder.
+var ErrRunning = errors.New("the actor is running")
