@@ -146,6 +146,7 @@ type Link struct {
 	holeFrom uint64    // while !liveOn: the first seq that the live stream leaves out
 	paused   time.Time // no batches before then
 	spans    []span    // what backfill has to send, in order
+	rewound  uint64    // times that spans were sent back; a reader from before is closed
 	credit   int64     // bytes of frames; below 0 by at most one frame
 	ackWant  bool
 	asked    bool          // the first batch of this process has asked for its ack

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/evenkeel/evenkeel/pkg/command"
 	agentv1 "github.com/evenkeel/evenkeel/proto/evenkeel/agent/v1"
 )
 
@@ -27,14 +26,9 @@ type session struct {
 	tasks  sync.WaitGroup
 
 	frame  frameMessage // of the batch being sent
-	reader Reader       // of spans[0]; only the sender touches it
+	reader Reader       // of spans[0]; only the sender uses it, Link.mu guards the field
+	turn   uint64       // value of Link.rewound that the reader was opened under
 	pong   time.Time    // when the last answer came; Link.mu guards it
-}
-
-// span is a run of batches that backfill has to send. to 0 stands for the last there is.
-type span struct {
-	boot     BootID
-	from, to uint64
 }
 
 // dialOptions are those of a client that sends a message a second: small static windows and buffers, one write buffer,
@@ -181,9 +175,7 @@ func boundedMembers(all []string) []string {
 
 // close forgets what belonged to the session.
 func (l *Link) close(s *session) {
-	if s.reader != nil {
-		_ = s.reader.Close()
-	}
+	s.closeReader()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.restartLocked(l.acked + 1)
@@ -296,74 +288,6 @@ func (l *Link) beat(s *session) error {
 	return nil
 }
 
-// addSpanLocked gives backfill a run of the current boot, joined with one that is still to be sent.
-func (l *Link) addSpanLocked(n span) {
-	if n.from > n.to {
-		return
-	}
-	if k := len(l.spans); k > 0 && l.spans[k-1].boot == n.boot && l.spans[k-1].to+1 >= n.from {
-		last := &l.spans[k-1]
-		if n.from < last.from && k == 1 && l.session.reader != nil {
-			// The reader is past it; the run goes to the end of the queue whole.
-			l.spans = append(l.spans, n)
-			return
-		}
-		last.from, last.to = min(last.from, n.from), max(last.to, n.to)
-		return
-	}
-	l.spans = append(l.spans, n)
-}
-
-// backfill returns the next spooled batch of the first span; nil when the span is done.
-func (s *session) backfill() (any, error) {
-	l := s.link
-	l.mu.Lock()
-	sp := l.spans[0]
-	l.mu.Unlock()
-	done := func(err error) (any, error) {
-		if s.reader != nil {
-			_ = s.reader.Close()
-			s.reader = nil
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		// A live gap may have stretched the span while its last batch was read.
-		if l.spans[0].to > sp.to && err == nil {
-			l.spans[0].from = sp.to + 1
-			return nil, nil
-		}
-		l.spans = l.spans[1:]
-		return nil, err
-	}
-	if s.reader == nil {
-		r, err := l.cfg.Spool.Open(sp.boot, sp.from)
-		if err != nil {
-			return done(err)
-		}
-		s.reader = r
-	}
-	seq, frame, err := s.reader.Next()
-	switch {
-	case errors.Is(err, io.EOF) || err == nil && seq > sp.to:
-		return done(nil)
-	case err != nil:
-		return done(err)
-	}
-	var boot []byte
-	if sp.boot != l.cfg.Boot {
-		boot = sp.boot[:]
-	}
-	b := l.pool.take() // gRPC may still hold the last one
-	*b = appendBatch((*b)[:0], boot, seq, true, frame)
-	l.mu.Lock()
-	l.credit -= int64(len(frame))
-	l.status.Backfilled++
-	l.status.Bytes += uint64(len(*b))
-	l.mu.Unlock()
-	s.frame = frameMessage{data: b, pool: &l.pool}
-	return &s.frame, nil
-}
-
 // receive takes what the collector sends until the stream ends, and returns why it did.
 func (s *session) receive() error {
 	l := s.link
@@ -441,66 +365,3 @@ func (l *Link) ack(a *agentv1.Ack) {
 	close(l.ackedNew)
 	l.ackedNew = make(chan struct{})
 }
-
-// refused handles what the collector would not take. An error ends the session.
-func (l *Link) refused(r *agentv1.Refusal) error {
-	after := time.Duration(r.GetRetryAfterMs()) * time.Millisecond
-	about, ok := ackFromWire(&agentv1.Ack{BootId: r.GetBootId(), Seq: r.GetSeq()}, l.cfg.Boot)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.status.Refusal = r.GetReason()
-	switch r.GetClass() {
-	case agentv1.Refusal_CLASS_STOP:
-		l.cfg.Log.Error("the collector refuses this agent", "reason", r.GetReason())
-		return &hintError{reason: r.GetReason(), after: max(after, stopWait)}
-	case agentv1.Refusal_CLASS_RETRY_AFTER:
-		if l.session == nil || !ok || about.Last == 0 {
-			return &hintError{reason: r.GetReason(), after: max(after, time.Second)}
-		}
-		// What was refused stays in the spool and is sent again once the wait is over, from a key frame on.
-		l.paused = l.cfg.Now().Add(min(max(after, time.Second), 10*time.Minute))
-		if about.Boot == l.cfg.Boot {
-			l.restartLocked(about.Last)
-		} else {
-			l.restartLocked(l.acked + 1)
-			l.againLocked(about)
-		}
-	case agentv1.Refusal_CLASS_SPLIT:
-		// A batch is one tick and cannot be split: it is lost to the collector, and a person must watch less.
-		l.status.Refused += uint64(r.GetSamples())
-		l.cfg.Log.Warn("a batch is too large for the collector: reduce the series of this host", "reason", r.GetReason(), "seq", r.GetSeq())
-	case agentv1.Refusal_CLASS_DROP, agentv1.Refusal_CLASS_UNSPECIFIED:
-		l.status.Refused += uint64(r.GetSamples())
-	}
-	return nil
-}
-
-// againLocked sends an earlier boot's batches again from r.Last on.
-func (l *Link) againLocked(r Range) {
-	for _, have := range l.cfg.Spool.Ranges() {
-		if have.Boot == r.Boot && have.Last >= r.Last {
-			l.spans = append(l.spans, span{r.Boot, r.Last, have.Last})
-		}
-	}
-}
-
-func watchesFromWire(list *agentv1.WatchList) []Watch {
-	out := make([]Watch, 0, len(list.GetWatches()))
-	for _, w := range list.GetWatches() {
-		if len(out) == maxWatches {
-			break
-		}
-		var t command.Target
-		if w.GetTarget().GetTarget() != nil {
-			var err error
-			if t, err = command.TargetFromProto(w.GetTarget()); err != nil {
-				continue
-			}
-		}
-		out = append(out, Watch{Component: w.GetComponent(), Target: t})
-	}
-	return out
-}
-
-// maxWatches bounds a watch list; what is beyond it is not looked at.
-const maxWatches = 256

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/evenkeel/evenkeel/pkg/command"
 	agentv1 "github.com/evenkeel/evenkeel/proto/evenkeel/agent/v1"
 )
 
@@ -110,3 +111,24 @@ func absentActor(problem string) []byte {
 	}
 	return b
 }
+
+func watchesFromWire(list *agentv1.WatchList) []Watch {
+	out := make([]Watch, 0, len(list.GetWatches()))
+	for _, w := range list.GetWatches() {
+		if len(out) == maxWatches {
+			break
+		}
+		var t command.Target
+		if w.GetTarget().GetTarget() != nil {
+			var err error
+			if t, err = command.TargetFromProto(w.GetTarget()); err != nil {
+				continue
+			}
+		}
+		out = append(out, Watch{Component: w.GetComponent(), Target: t})
+	}
+	return out
+}
+
+// maxWatches bounds a watch list; what is beyond it is not looked at.
+const maxWatches = 256
