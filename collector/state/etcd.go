@@ -37,7 +37,7 @@ type Config struct {
 	MinFree uint64
 	// Free returns the free space in bytes at a folder. Default: what statfs says an unprivileged user may use.
 	Free func(dir string) (uint64, error)
-	// SlowDisk stretches heartbeat and election from 100 ms and 1 s to 250 ms and 2.5 s.
+	// SlowDisk stretches heartbeat and election from 100 ms and 1 s to 250 ms and 2.5 s, where there are other members.
 	SlowDisk bool
 	// StartTimeout bounds Open. Default 60 s.
 	StartTimeout time.Duration
