@@ -114,7 +114,7 @@ func (r *Rule) reasons(s *solver, t *tally, at Level) {
 	case Best:
 		s.require(at, 1, false, one)
 	case Quorum:
-		s.require(at, float64(r.need(t.n)-(t.n-n)), false, one)
+		s.require(at, float64(r.Needed(t.n)-(t.n-n)), false, one)
 	case Threshold:
 		// What stays must weigh less than the share of the whole, which does not change.
 		excess := w*million - r.Share*t.total

@@ -185,7 +185,7 @@ func (r *Rule) level(t *tally) (l Level, score float64, scored bool) {
 	case Best:
 		l = t.best(min(1, t.n))
 	case Quorum:
-		l = t.best(r.need(t.n))
+		l = t.best(r.Needed(t.n))
 	case Threshold:
 		for c := Critical; c > OK && l == OK; c-- {
 			if _, w := t.from(c); w*million >= r.Share*t.total && w > 0 {
@@ -213,8 +213,8 @@ func (r *Rule) level(t *tally) (l Level, score float64, scored bool) {
 	return l, score, scored
 }
 
-// need returns how many of n inputs a quorum needs.
-func (r *Rule) need(n int) int {
+// Needed returns how many of n inputs a quorum needs.
+func (r *Rule) Needed(n int) int {
 	if r.Need > 0 {
 		return r.Need
 	}

@@ -72,3 +72,6 @@ func levelNames() []string {
 	}
 	return out
 }
+
+// Nearest names the known word that is nearest to what was written, as a hint for people; it is empty where none is near.
+func Nearest(word string, known []string) string { return near(word, known) }
