@@ -2,7 +2,10 @@ package overload
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/evenkeel/evenkeel/pkg/manifest"
@@ -10,6 +13,45 @@ import (
 
 //go:embed defaults.yaml
 var defaults []byte
+
+// Defaults returns the detectors that every collector starts with, as resources. Hand the set to the manifest reader as
+// what exists already, so that a policy may refer to them.
+func Defaults() (*manifest.Set, error) {
+	set, problems := manifest.Parse("defaults.yaml", defaults)
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("shipped detectors: %v", problems[0])
+	}
+	return set, nil
+}
+
+// FromSets returns the detectors of all sets, sorted by name. A later set replaces what an earlier one has of the same
+// name: shipped ones first, then those that were applied. The error joins one for each that cannot be compiled.
+func FromSets(sets ...*manifest.Set) ([]Detector, error) {
+	byName := map[string]Detector{}
+	var errs []error
+	for _, set := range sets {
+		for r := range set.All() {
+			spec, ok := r.Spec.(*manifest.Detector)
+			if !ok {
+				continue
+			}
+			d, err := FromManifest(r.Metadata.Name, spec)
+			if err == nil {
+				_, err = Compile([]Detector{d})
+			}
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			byName[d.Name] = d
+		}
+	}
+	out := make([]Detector, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		out = append(out, byName[name])
+	}
+	return out, errors.Join(errs...)
+}
 
 // FromManifest turns a detector as it was written into one that can be compiled.
 func FromManifest(name string, d *manifest.Detector) (Detector, error) {

@@ -336,6 +336,9 @@ func (e *Executor) feed(en *entry, in Input) {
 func (e *Executor) carryOut(en *entry, f Effect) Input {
 	a := en.Action
 	last := func() string { return a.Timeline[len(a.Timeline)-1].What }
+	if !a.wants(f) {
+		return nil
+	}
 	switch f {
 	case WriteIntent:
 		return e.writeIntent(en)

@@ -571,3 +571,41 @@ func TestSubscribersThatLagAreReset(t *testing.T) {
 		r.exec.Subscribe() // ended by the stop of the executor
 	})
 }
+
+// BenchmarkDecide is the way from a situation to Send: plan, two writes to the in-memory store, signature.
+func BenchmarkDecide(b *testing.B) {
+	r := newRig(state.NewMemory())
+	sent := make(chan struct{}, 1)
+	sender := sendFunc(func(string, command.Envelope) error { sent <- struct{}{}; return nil })
+	exec, err := remedy.New(remedy.Config{
+		Store: r.store, Signals: r, Roster: r, Sender: sender, Reporter: r, Audit: r, Sign: r.sign, NewID: r.newID, Now: time.Now, Incarnation: 7,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- exec.Run(ctx) }()
+	s := two()
+	s.Policy.Times.Cooldown = 0
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		n++
+		s.Verdict.Since = start.Add(time.Duration(n) * time.Second)
+		exec.Consider(s)
+		<-sent
+		b.StopTimer()
+		id := exec.Actions()[0].ID
+		if err := exec.Result(ctx, "a", command.Result{ID: id, Phase: command.Refused, Reason: command.ReasonDenied}); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	cancel()
+	<-done
+}
+
+type sendFunc func(host string, e command.Envelope) error
+
+func (f sendFunc) Send(host string, e command.Envelope) error { return f(host, e) }

@@ -96,6 +96,24 @@ const (
 	agree = 3
 )
 
+// wants reports whether an effect is still called for. Effects wait for the ledger, and the action may have moved on
+// meanwhile: it may have been cancelled before its intent could be written.
+func (a *Action) wants(f Effect) bool {
+	switch f {
+	case WriteIntent:
+		return a.State == Queued && a.Fence == (command.Fence{})
+	case SignCommand:
+		return a.State == Queued && len(a.Envelope) == 0
+	case SendCommand:
+		return a.State == Dispatched || a.State == Accepted
+	case MakeRenewal:
+		return a.State == Applied || a.State == Active
+	case MakeRevert:
+		return a.State == Reverting
+	}
+	return true
+}
+
 // begin sets the first state of a new record and returns what follows from its mode.
 func (a *Action) begin(at time.Time) []Effect {
 	switch a.Mode {
