@@ -132,7 +132,9 @@ func (s *State) tell(i int32, sig Signal) bool {
 	case sig.Gone && !found, found && have[at] == sig:
 		return false
 	case sig.Gone:
-		next = slices.Delete(slices.Clone(have), at, at+1)
+		if len(have) > 1 {
+			next = slices.Delete(slices.Clone(have), at, at+1)
+		}
 	case found:
 		next = slices.Clone(have)
 		next[at] = sig
