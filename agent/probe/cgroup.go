@@ -11,7 +11,6 @@ import (
 type layout struct {
 	// version is "v1", "v2", "hybrid" (controllers on v1, an empty v2 beside them) or "none".
 	version string
-	root    string
 
 	cpu, cpuacct, memory, io, pids string
 	pressure                       string
@@ -21,7 +20,7 @@ type layout struct {
 
 // findLayout looks at what is mounted below root, as every distribution lays it out.
 func findLayout(root string) layout {
-	l := layout{version: "none", root: root}
+	l := layout{version: "none"}
 	has := func(path ...string) string {
 		dir := filepath.Join(path[:len(path)-1]...)
 		if _, err := os.Stat(filepath.Join(dir, path[len(path)-1])); err != nil {

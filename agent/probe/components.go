@@ -41,7 +41,6 @@ const maxWatches = 256
 // that end at once by their pidfd, and all are looked through every ten seconds.
 type Components struct {
 	base
-	host    bool
 	since   func() time.Duration
 	load    file
 	layout  layout
@@ -57,7 +56,6 @@ type Components struct {
 	places  atomic.Pointer[[]Place]
 	version atomic.Uint64
 
-	watches  []Watch // as applied
 	list     []*component
 	byPID    map[int32]*member
 	all      []*member
@@ -113,7 +111,7 @@ const (
 
 func newComponents(r *reader, cfg Config, host bool, l layout, table *processTable, u *units) *Components {
 	c := &Components{
-		base: base{"components", groupComponents, fast, r}, host: host, since: cfg.now, load: newFile(cfg.Proc+"/loadavg", false),
+		base: base{"components", groupComponents, fast, r}, since: cfg.now, load: newFile(cfg.Proc+"/loadavg", false),
 		layout: l, units: u, table: table, exits: newExits(host, cfg.OnExit), byPID: map[int32]*member{},
 		page: uint32(unix.Getpagesize()), ports: newPortFinder(cfg.Proc, table),
 	}
@@ -332,7 +330,7 @@ func (c *Components) apply(t *metric.Table, l []Watch) {
 	for i := range c.table.all {
 		c.table.all[i].exe = exeUnknown // the numbers of the executables have changed
 	}
-	c.watches, c.lookAll, c.resolved, c.rescan, c.moved = l, time.Time{}, 0, true, true
+	c.lookAll, c.resolved, c.rescan, c.moved = time.Time{}, 0, true, true
 }
 
 // prepare works out what of a target can be worked out once, and returns what is wrong with it.

@@ -460,7 +460,7 @@ func TestExitIsToldAtOnce(t *testing.T) {
 	exited := make(chan probe.Exit, 100)
 	s := open(t, probe.Config{OnExit: func(e probe.Exit) { exited <- e }})
 	c := s.Components()
-	// The shell has not necessarily become cat yet, so it is named by its parent: this test.
+	// As a child of this test it belongs to the test's own component too.
 	c.SetWatch([]probe.Watch{self(t)[0], {Component: "component/cat", Target: byExe(cat)}})
 	var tab metric.Table
 	now := t0

@@ -12,15 +12,22 @@ import (
 // folder is being listed.
 type lister struct {
 	buf []byte
+	// next is the position of the entry after the one that f is called with.
+	next int64
 }
 
 // list calls f with each name in the folder open at fd and whether it is a folder itself. The name is valid during the
 // call. f stops the listing by returning false.
 func (l *lister) list(fd int, f func(name []byte, dir bool) bool) syscall.Errno {
+	return l.listFrom(fd, 0, f)
+}
+
+// listFrom does so from a position on.
+func (l *lister) listFrom(fd int, at int64, f func(name []byte, dir bool) bool) syscall.Errno {
 	if l.buf == nil {
 		l.buf = make([]byte, 8<<10)
 	}
-	if _, _, errno := syscall.RawSyscall(unix.SYS_LSEEK, uintptr(fd), 0, 0); errno != 0 {
+	if _, _, errno := syscall.RawSyscall(unix.SYS_LSEEK, uintptr(fd), uintptr(at), 0); errno != 0 {
 		return errno
 	}
 	for {
@@ -31,20 +38,21 @@ func (l *lister) list(fd int, f func(name []byte, dir bool) bool) syscall.Errno 
 		if n == 0 {
 			return 0
 		}
-		if !entries(l.buf[:n], f) {
+		if !l.entries(l.buf[:n], f) {
 			return 0
 		}
 	}
 }
 
 // entries walks the records of getdents64: inode (8), offset (8), length (2), type (1), name, zero.
-func entries(b []byte, f func(name []byte, dir bool) bool) bool {
+func (l *lister) entries(b []byte, f func(name []byte, dir bool) bool) bool {
 	for len(b) > 19 {
 		size := int(binary.NativeEndian.Uint16(b[16:]))
 		if size <= 19 || size > len(b) {
 			return true
 		}
 		name := b[19:size]
+		l.next = int64(binary.NativeEndian.Uint64(b[8:]))
 		for i, c := range name {
 			if c == 0 {
 				name = name[:i]

@@ -83,9 +83,9 @@ func (f *filesystem) read(t *metric.Table, m *mount) {
 		return
 	}
 	st := &f.st
-	unit := uint32(max(st.Frsize, st.Bsize, 1))
-	if st.Frsize > 0 {
-		unit = uint32(st.Frsize)
+	unit := uint32(st.Frsize)
+	if unit == 0 {
+		unit = uint32(st.Bsize)
 	}
 	if len(m.slots) > 0 && unit != m.unit {
 		m.slots.end(t)

@@ -17,7 +17,7 @@ const tableAge = slow + fast/2
 // rescanAfter is the least time between two looks at all processes when something is suspected.
 const rescanAfter = 2 * time.Second
 
-// maxGap is how many pids given out within one tick are looked at one by one.
+// maxGap is how many pids given out within one tick are asked for one by one, where they cannot be listed.
 const maxGap = 256
 
 // find brings the members of all components up to date.
@@ -77,8 +77,8 @@ func (c *Components) lookAtProcesses(now time.Time) (fresh bool, err error) {
 	}
 	gap := int64(c.last) - int64(last)
 	age := now.Sub(c.table.at)
-	if gap < 0 || gap > maxGap {
-		c.rescan = true // the numbers began again, or there are too many
+	if gap < 0 || gap > maxGap && c.table.shift < 0 {
+		c.rescan = true // the numbers began again, or there are too many to ask for
 	}
 	if c.table.at.IsZero() || age >= tableAge || age < 0 || c.rescan && age >= rescanAfter {
 		c.rescan = false
@@ -91,8 +91,9 @@ func (c *Components) lookAtProcesses(now time.Time) (fresh bool, err error) {
 			p.exe, fresh = exeUnknown, true
 		}
 	}
-	if gap > 0 && gap <= maxGap {
-		for pid := last + 1; pid <= c.last; pid++ {
+	if gap > 0 {
+		c.table.listAfter(last, c.last)
+		for _, pid := range c.table.pids {
 			if c.table.insert(pid) {
 				fresh = true
 			}

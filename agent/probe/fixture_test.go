@@ -381,3 +381,21 @@ func TestNoPressureNoCgroups(t *testing.T) {
 		t.Error("a host without proc is no error")
 	}
 }
+
+func TestMoreUnitsThanShown(t *testing.T) {
+	s := open(t, probe.Config{Proc: "testdata/linux-5.10-v2/proc", Cgroup: "testdata/linux-5.10-v2/cgroup", MaxUnits: 2})
+	var tab metric.Table
+	round(t, s, &tab, t0)
+	units := map[string]bool{}
+	for slot := range metric.Slot(tab.Len()) {
+		if u, ok := tab.Desc(slot).Label("unit"); ok {
+			units[u] = true
+		}
+	}
+	if len(units) > 2 {
+		t.Errorf("%d units are shown", len(units))
+	}
+	if got := strings.Join(s.Absent(), "\n"); got != "units: 4 beyond the limit are not shown" {
+		t.Errorf("absent: %q", got)
+	}
+}

@@ -178,7 +178,7 @@ func FuzzFolder(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x18\x00\x04abc\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		total := 0
-		entries(b, func(name []byte, _ bool) bool {
+		new(lister).entries(b, func(name []byte, _ bool) bool {
 			total += len(name)
 			return true
 		})

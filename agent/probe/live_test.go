@@ -7,10 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/evenkeel/evenkeel/agent/probe"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/metric"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // key writes a series as people know it: name{label="value",...}.
 func key(d *metric.Desc) string {

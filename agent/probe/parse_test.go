@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -145,5 +146,26 @@ func TestFileTooLong(t *testing.T) {
 		if b, err := (&reader{buf: make([]byte, 4096)}).read(&f); err == nil {
 			t.Errorf("%d bytes were read", len(b))
 		}
+	}
+}
+
+// The processes above a pid, listed from the middle of the folder, are those that a full listing has.
+func TestNewProcessesAreListedAlone(t *testing.T) {
+	table := newProcessTable(&reader{buf: make([]byte, 4096)}, "/proc")
+	defer table.close()
+	if err := table.open(); err != nil {
+		t.Fatal(err)
+	}
+	me := int32(os.Getpid())
+	if errno := table.listAll(); errno != 0 || table.shift < 0 {
+		t.Fatalf("shift %d: %v", table.shift, errno)
+	}
+	table.listAfter(me-1, me)
+	if len(table.pids) == 0 || table.pids[0] != me {
+		t.Errorf("from this process on: %v", table.pids)
+	}
+	table.listAfter(me, me)
+	if slices.Contains(table.pids, me) {
+		t.Errorf("after this process: %v", table.pids)
 	}
 }

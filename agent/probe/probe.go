@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,6 +91,7 @@ const (
 type Set struct {
 	probes     []Probe
 	components *Components
+	units      *units
 	absent     []string
 }
 
@@ -124,7 +126,7 @@ func New(cfg Config) (*Set, error) {
 	layout := findLayout(cfg.Cgroup)
 	table := newProcessTable(r, cfg.Proc)
 	units := newUnits(r, layout, cfg.MaxUnits)
-	s := &Set{}
+	s := &Set{units: units}
 	s.components = newComponents(r, cfg, host, layout, table, units)
 
 	s.probes = []Probe{newCPU(r, cfg.Proc), newLoad(r, cfg.Proc)}
@@ -163,8 +165,15 @@ func (s *Set) Probes() []Probe { return s.probes }
 // Components returns the probe of the declared components, which takes the watch list and needs its Run.
 func (s *Set) Components() *Components { return s.components }
 
-// Absent says which probes this host cannot have and why, one line each, for the agent's doctor.
-func (s *Set) Absent() []string { return s.absent }
+// Absent says what is not measured on this host and why, one line each, for the agent's doctor. Any goroutine may call
+// it.
+func (s *Set) Absent() []string {
+	l := slices.Clone(s.absent)
+	if n := s.units.over.Load(); n > 0 {
+		l = append(l, fmt.Sprintf("units: %d beyond the limit are not shown", n))
+	}
+	return l
+}
 
 // Files lists what the probes read as of their last round. It belongs to the goroutine that reads them.
 func (s *Set) Files() []File {

@@ -25,6 +25,9 @@ type processTable struct {
 	all   []process // by pid
 	spare []process
 	pids  []int32
+	// shift is the position of a process in the folder less its pid, where the kernel keeps that the same for all, as
+	// procfs does: then new processes are listed without the old ones. Otherwise it is negative.
+	shift int64
 	path  []byte // scratch
 	link  []byte // scratch
 }
@@ -106,16 +109,7 @@ func (t *processTable) refresh(now time.Time) error {
 	if err := t.open(); err != nil {
 		return err
 	}
-	t.pids = t.pids[:0]
-	errno := t.l.list(t.fd, func(name []byte, dir bool) bool {
-		if name[0] >= '1' && name[0] <= '9' {
-			if v, i, ok := number(name, 0); ok && i == len(name) && v <= 1<<30 {
-				t.pids = append(t.pids, int32(v))
-			}
-		}
-		return true
-	})
-	if errno != 0 {
+	if errno := t.listAll(); errno != 0 {
 		t.close()
 		return &os.PathError{Op: "list", Path: t.proc, Err: errno}
 	}
@@ -141,6 +135,56 @@ func (t *processTable) refresh(now time.Time) error {
 	t.at = now
 	t.gen++
 	return nil
+}
+
+// listAll fills pids with all processes and learns shift.
+func (t *processTable) listAll() syscall.Errno {
+	t.pids, t.shift = t.pids[:0], -1
+	var position int64 // of the current entry
+	regular := true
+	errno := t.l.list(t.fd, func(name []byte, _ bool) bool {
+		if pid, ok := pidOf(name); ok {
+			t.pids = append(t.pids, pid)
+			switch shift := position - int64(pid); {
+			case len(t.pids) == 1:
+				t.shift = shift
+			case t.shift != shift:
+				regular = false
+			}
+		}
+		position = t.l.next
+		return true
+	})
+	if !regular || len(t.pids) < 2 {
+		t.shift = -1
+	}
+	return errno
+}
+
+// listAfter fills pids with the processes whose pids are above last and at most to. Threads have pids of that range too:
+// procfs leaves them out by itself, any other folder is asked for each one.
+func (t *processTable) listAfter(last, to int32) {
+	t.pids = t.pids[:0]
+	if t.shift < 0 {
+		for pid := last + 1; pid <= to; pid++ {
+			t.pids = append(t.pids, pid)
+		}
+		return
+	}
+	t.l.listFrom(t.fd, t.shift+int64(last)+1, func(name []byte, _ bool) bool {
+		if pid, ok := pidOf(name); ok && pid > last {
+			t.pids = append(t.pids, pid)
+		}
+		return true
+	})
+}
+
+func pidOf(name []byte) (int32, bool) {
+	if len(name) == 0 || name[0] < '1' || name[0] > '9' {
+		return 0, false
+	}
+	v, i, ok := number(name, 0)
+	return int32(v), ok && i == len(name) && v <= 1<<30
 }
 
 // examine reads one process into p, taking over what is still true of before.

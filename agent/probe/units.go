@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,12 +23,12 @@ type units struct {
 
 	list     []*unit // by path
 	declared []string
-	looked   time.Time // when the hierarchies were last walked
-	again    bool      // a unit went away, or the declared ones changed: walk them on this tick
-	sum      uint64    // over the names found by the last walk
-	paths    []string  // found by the last walk
-	over     int       // found beyond limit
-	path     []byte    // of the folder being walked
+	looked   time.Time    // when the hierarchies were last walked
+	again    bool         // a unit went away, or the declared ones changed: walk them on this tick
+	sum      uint64       // over the names found by the last walk
+	paths    []string     // found by the last walk
+	over     atomic.Int64 // found beyond limit; read by Absent
+	path     []byte       // of the folder being walked
 	later    unitsSlow
 }
 
@@ -136,8 +137,9 @@ func (u *units) discover(t *metric.Table) {
 	}
 	slices.Sort(u.paths)
 	u.paths = slices.Compact(u.paths)
-	u.over = max(0, len(u.paths)-u.limit)
-	u.paths = u.paths[:len(u.paths)-u.over]
+	over := max(0, len(u.paths)-u.limit)
+	u.over.Store(int64(over))
+	u.paths = u.paths[:len(u.paths)-over]
 	for _, p := range u.declared {
 		if _, ok := u.layout.find(p); ok && p != "/" && !slices.Contains(u.paths, p) {
 			u.paths = append(u.paths, p)
