@@ -1,0 +1,547 @@
+package chain
+
+import (
+	"hash/maphash"
+	"slices"
+
+	"github.com/evenkeel/evenkeel/pkg/metric"
+)
+
+// Series is a live series of a chain and the index at which a Decoder keeps it. It does not change.
+type Series struct {
+	Index int32
+	Ref   metric.Ref
+	metric.Desc
+}
+
+// Decoder reads the frames of one chain at a time, and is ready as its zero value. It keeps the state of the chain in
+// columns by index, so whoever stores the samples can keep what it knows of a series in a slice of its own, by the same index.
+//
+// An index belongs to a series from the frame that adds it to the one that ends it, over any number of key frames and
+// errors; a key frame that repeats a series neither moves nor announces it. The index may be given to another series in
+// the very frame that ends the first, so Gone is to be heeded before Added.
+//
+// A key frame of another chain, such as that of the agent's next run, is taken too: series that are not exactly the same
+// (identity, ref and index) are then gone and added.
+type Decoder struct {
+	series  []*Series // by index; nil: none
+	told    []*Series // as of the last frame that was taken
+	slots   []slot
+	raw     []int64
+	live    int
+	samples []int32
+	added   []*Series
+	gone    []*Series
+	gaps    []uint32
+
+	ok       bool // a delta frame may follow
+	key      bool
+	counter  uint64
+	at, step int64
+	ran      uint64
+
+	seed     maphash.Seed // zero until the first key frame
+	dictSum  uint64       // of the series section of a key frame ...
+	dictLen  int          // ... and its length
+	dictSame bool         // series are still those of that section
+}
+
+// staged is a series section that was read and not yet applied.
+type staged struct{ series []*Series }
+
+// Decode takes the next frame, which it neither keeps nor changes. An error is one of ErrVersion, ErrNeedKey, ErrCorrupt and
+// ErrLimit; the accessors then tell nothing of the refused frame and Samples is empty.
+func (d *Decoder) Decode(frame []byte) error {
+	d.samples, d.added, d.gone = d.samples[:0], d.added[:0], d.gone[:0]
+	if len(frame) > MaxFrame {
+		d.ok = false
+		return limit("bytes")
+	}
+	r := reader{b: frame}
+	flags, err := r.preamble()
+	if err == ErrVersion { //nolint:errorlint // preamble returns it bare
+		return err
+	}
+	counter := r.uvarint()
+	key := flags&flagKey != 0
+	if err == nil && r.err == nil && !key && (!d.ok || counter != d.counter+1) {
+		return ErrNeedKey
+	}
+	if err == nil {
+		err = d.take(&r, flags, key)
+	}
+	if err != nil {
+		d.ok = false
+		d.samples, d.added, d.gone = d.samples[:0], d.added[:0], d.gone[:0]
+		return err
+	}
+	d.ok, d.key, d.counter = true, key, counter
+	return nil
+}
+
+// take reads everything after the counter. All that can be checked is, before the first series changes.
+func (d *Decoder) take(r *reader, flags byte, key bool) error {
+	at, step := int64(0), int64(0)
+	if key {
+		at, step = int64(r.uvarint()), unzigzag(r.uvarint())
+	} else {
+		at = d.at + d.step + unzigzag(r.uvarint())
+		step = at - d.at
+	}
+	ran := r.uvarint()
+
+	var st staged
+	var ended []int32
+	repeated := false
+	switch {
+	case key:
+		start := r.b
+		if n := sectionLength(*r); n > 0 {
+			repeated = d.repeats(start[:n])
+			if repeated {
+				r.bytes(n)
+				break
+			}
+		}
+		st = d.stage(r, true, nil)
+	case flags&flagSeries != 0:
+		ended = d.ended(r)
+		st = d.stage(r, false, ended)
+	}
+	if r.err != nil {
+		return r.err
+	}
+
+	d.at, d.step, d.ran = at, step, ran
+	w := bitReader{b: r.b}
+	if key {
+		if !repeated {
+			d.replace(st)
+		}
+		d.readKey(&w)
+	} else {
+		d.apply(st, ended)
+		if err := d.readDelta(&w, st); err != nil {
+			return err
+		}
+	}
+	if !w.ok() {
+		return corrupt("columns")
+	}
+	d.tell(key, st, ended)
+	return nil
+}
+
+// sectionLength measures a series section; 0 when it is not one.
+func sectionLength(r reader) int {
+	n := len(r.b)
+	for runs := r.below(MaxSeries+1, "series"); runs > 0 && r.err == nil; runs-- {
+		r.uvarint()
+		r.uvarint()
+		r.uvarint()
+	}
+	r.below(MaxDictionary+1, "dictionary")
+	r.bytes(r.below(MaxFrame, "dictionary"))
+	if r.err != nil {
+		return 0
+	}
+	return n - len(r.b)
+}
+
+// repeats reports whether the section is that of the last key frame and still true, and remembers it otherwise.
+func (d *Decoder) repeats(section []byte) bool {
+	if d.seed == (maphash.Seed{}) {
+		d.seed = maphash.MakeSeed()
+	}
+	sum := maphash.Bytes(d.seed, section)
+	same := d.dictSame && sum == d.dictSum && len(section) == d.dictLen
+	d.dictSum, d.dictLen, d.dictSame = sum, len(section), same
+	return same
+}
+
+// ended reads the list of gone slots.
+func (d *Decoder) ended(r *reader) []int32 {
+	n := r.below(uint64(d.live)+1, "gone")
+	if n == 0 {
+		return nil
+	}
+	list := make([]int32, 0, n)
+	next := 0
+	for range n {
+		next += r.below(MaxSeries, "gone")
+		if r.err != nil {
+			return nil
+		}
+		if next >= len(d.series) || d.series[next] == nil {
+			r.fail(corrupt("gone"))
+			return nil
+		}
+		list = append(list, int32(next))
+		next++
+	}
+	return list
+}
+
+// stage reads a series section. In a key frame a series that is known already is the one that is known; in a delta
+// frame no series may stand where another lives on.
+func (d *Decoder) stage(r *reader, key bool, ended []int32) staged {
+	var list []*Series
+	type run struct{ slot, n, ref int }
+	var few [8]run
+	runs := few[:0]
+	slot, ref, total := 0, int64(0), 0
+	for n := r.below(MaxSeries+1, "series"); n > 0; n-- {
+		slot += r.below(MaxSeries, "slots")
+		ref += unzigzag(r.uvarint())
+		length := r.below(MaxSeries, "series") + 1
+		if r.err != nil {
+			return staged{}
+		}
+		if slot+length > MaxSeries {
+			r.fail(limit("slots"))
+			return staged{}
+		}
+		if ref < 0 || ref+int64(length) > 1<<32 {
+			r.fail(corrupt("ref"))
+			return staged{}
+		}
+		runs = append(runs, run{slot, length, int(ref)})
+		slot, ref, total = slot+length, ref+int64(length), total+length
+	}
+	size := r.below(MaxDictionary+1, "dictionary")
+	packed := r.bytes(r.below(MaxFrame, "dictionary"))
+	if r.err == nil && size < 3*total {
+		r.fail(corrupt("dictionary"))
+	}
+	if r.err != nil {
+		return staged{}
+	}
+	plain, err := unpack(packed, size)
+	if err != nil {
+		r.fail(err)
+		return staged{}
+	}
+	list = make([]*Series, 0, total)
+	e := reader{b: plain}
+	var before *Series
+	for _, u := range runs {
+		for j := range u.n {
+			i, ref := u.slot+j, metric.Ref(u.ref+j)
+			var known *Series
+			if i < len(d.series) {
+				known = d.series[i]
+			}
+			if !key && known != nil {
+				if _, gone := slices.BinarySearch(ended, int32(i)); !gone {
+					r.fail(corrupt("slot taken"))
+					return staged{}
+				}
+			}
+			if known != nil && (!key || known.Ref != ref) {
+				known = nil
+			}
+			s := entry(&e, known, before)
+			if e.err != nil {
+				r.fail(e.err)
+				return staged{}
+			}
+			if s != known {
+				s.Index, s.Ref = int32(i), ref
+			}
+			before = s
+			list = append(list, s)
+		}
+	}
+	if len(e.b) != 0 {
+		r.fail(corrupt("dictionary"))
+	}
+	return staged{list}
+}
+
+// entry reads one identity. It returns known if that is the same, and else a new Series which shares with before what
+// strings it can.
+func entry(r *reader, known, before *Series) *Series {
+	head := r.byte()
+	var scale metric.Scale
+	if head&entryScale != 0 {
+		scale.Mul = uint32(r.below(1<<32, "scale"))
+		scale.Div = uint32(r.below(1<<32, "scale"))
+	}
+	count := int(r.byte())
+	name := r.bytes(int(r.byte()))
+	if r.err == nil && (!validName(name, true) || count > MaxLabels) {
+		r.fail(corrupt("name"))
+	}
+	if r.err != nil {
+		return nil
+	}
+	group, float := metric.Group(head&63), head&entryFloat != 0
+	same := known != nil && known.Group == group && known.Float == float && known.Scale == scale &&
+		len(known.Labels) == count && string(name) == known.Name
+	var labels [MaxLabels][2][]byte
+	for i := range count {
+		n := r.bytes(int(r.byte()))
+		v := r.bytes(r.below(MaxValue+1, "label"))
+		if r.err != nil {
+			return nil
+		}
+		labels[i] = [2][]byte{n, v}
+		if i > 0 && string(labels[i-1][0]) >= string(n) {
+			r.fail(corrupt("labels"))
+			return nil
+		}
+		same = same && string(n) == known.Labels[i].Name && string(v) == known.Labels[i].Value
+	}
+	if same {
+		return known
+	}
+	s := &Series{Desc: metric.Desc{Scale: scale, Float: float, Group: group}}
+	if before != nil && string(name) == before.Name {
+		s.Name = before.Name
+	} else {
+		s.Name = string(name)
+	}
+	if count > 0 {
+		s.Labels = make([]metric.Label, count)
+	}
+	for i := range s.Labels {
+		n, v, l := labels[i][0], labels[i][1], &s.Labels[i]
+		if before != nil && i < len(before.Labels) {
+			if string(n) == before.Labels[i].Name {
+				l.Name = before.Labels[i].Name
+			}
+			if string(v) == before.Labels[i].Value {
+				l.Value = before.Labels[i].Value
+			}
+		}
+		if l.Name == "" {
+			l.Name = string(n)
+		}
+		if l.Value == "" {
+			l.Value = string(v)
+		}
+		if !validLabel(l.Name, l.Value) {
+			r.fail(corrupt("labels"))
+			return nil
+		}
+	}
+	return s
+}
+
+// replace makes the staged series all there are.
+func (d *Decoder) replace(st staged) {
+	for i := range d.series {
+		d.series[i], d.slots[i].group = nil, noGroup
+	}
+	d.live = 0
+	d.start(st)
+	d.dictSame = true
+}
+
+// apply ends and starts series.
+func (d *Decoder) apply(st staged, ended []int32) {
+	for _, i := range ended {
+		d.series[i], d.slots[i].group = nil, noGroup
+	}
+	d.live -= len(ended)
+	d.start(st)
+	if len(ended)+len(st.series) > 0 {
+		d.dictSame = false
+	}
+}
+
+func (d *Decoder) start(st staged) {
+	for _, s := range st.series {
+		for int(s.Index) >= len(d.series) {
+			d.series = append(d.series, nil)
+			d.told = append(d.told, nil)
+			d.raw = append(d.raw, 0)
+			d.slots = append(d.slots, slot{group: noGroup})
+		}
+		d.series[s.Index] = s
+		d.raw[s.Index] = 0
+		d.slots[s.Index] = slot{ref: s.Ref, group: s.Group, float: s.Float, width: startWidth}
+	}
+	d.live += len(st.series)
+}
+
+func (d *Decoder) readKey(w *bitReader) {
+	for i := range d.slots {
+		s := &d.slots[i]
+		if s.group == noGroup {
+			continue
+		}
+		s.history, s.width = 0, startWidth
+		if w.get(1) == 1 {
+			s.history = uint8(w.get(8))
+			s.width = uint8(w.get(8))
+			if s.width > maxWidth {
+				w.spoil()
+			}
+		}
+		d.raw[i] = getRaw(w, s.float)
+		if d.ran>>s.group&1 != 0 {
+			d.samples = append(d.samples, int32(i))
+		}
+	}
+}
+
+func getRaw(w *bitReader, float bool) int64 {
+	if float {
+		return int64(w.getLong(64))
+	}
+	n := uint(w.get(7))
+	switch {
+	case n > 64:
+		w.spoil()
+		return 0
+	case n < 2:
+		return unzigzag(uint64(n))
+	}
+	return unzigzag(1<<(n-1) | w.getLong(n-1))
+}
+
+func (d *Decoder) readDelta(w *bitReader, st staged) error {
+	for _, s := range st.series {
+		d.raw[s.Index] = getRaw(w, s.Float)
+	}
+	n := w.getE(0)
+	if n > uint64(d.live) {
+		return corrupt("changes")
+	}
+	d.gaps = d.gaps[:0]
+	for range n {
+		d.gaps = append(d.gaps, uint32(min(w.getE(3), MaxSeries)))
+	}
+	d.gaps = append(d.gaps, MaxSeries) // after the last one, none changes
+	gap, left, fresh := 0, d.gaps[0], st.series
+	for i := range d.slots {
+		s := &d.slots[i]
+		if d.ran>>s.group&1 == 0 {
+			if len(fresh) > 0 && fresh[0].Index == int32(i) {
+				fresh = fresh[1:]
+			}
+			continue
+		}
+		d.samples = append(d.samples, int32(i))
+		if len(fresh) > 0 && fresh[0].Index == int32(i) {
+			fresh = fresh[1:]
+			continue
+		}
+		changed := uint8(1)
+		switch s.history {
+		case 0:
+			if left > 0 {
+				left--
+				continue
+			}
+			gap++
+			left = d.gaps[gap]
+		case busy:
+			if !s.float {
+				z := w.getE(s.k())
+				if z == 0 {
+					changed = 0
+				} else {
+					d.raw[i] += unzigzag(z)
+					s.learn(z)
+				}
+				s.moved(changed)
+				continue
+			}
+			fallthrough
+		default:
+			if w.get(1) == 0 {
+				s.moved(0)
+				continue
+			}
+		}
+		if s.float {
+			d.raw[i] ^= int64(getFloat(w))
+		} else {
+			z := w.getE(s.k())
+			d.raw[i] += unzigzag(z + 1)
+			s.learn(z)
+		}
+		s.moved(1)
+	}
+	if gap != int(n) {
+		return corrupt("changes")
+	}
+	return nil
+}
+
+func getFloat(w *bitReader) uint64 {
+	high := uint(w.get(3))
+	n := uint(w.get(3)) + 1
+	if high+n > 8 {
+		w.spoil()
+		return 0
+	}
+	return w.getLong(8*n) << (8 * (8 - high - n))
+}
+
+// tell makes Added and Gone out of what changed since the last frame that was taken.
+func (d *Decoder) tell(key bool, st staged, ended []int32) {
+	if key {
+		for i := range d.series {
+			d.tellOne(i)
+		}
+		return
+	}
+	for _, i := range ended {
+		d.tellOne(int(i))
+	}
+	for _, s := range st.series {
+		d.tellOne(int(s.Index))
+	}
+}
+
+func (d *Decoder) tellOne(i int) {
+	now, then := d.series[i], d.told[i]
+	if now == then {
+		return
+	}
+	if then != nil {
+		d.gone = append(d.gone, then)
+	}
+	if now != nil {
+		d.added = append(d.added, now)
+	}
+	d.told[i] = now
+}
+
+// At returns the time of the tick in ms since 1970, by the agent's clock.
+func (d *Decoder) At() int64 { return d.at }
+
+// Groups returns the groups that ran on the tick, as bits.
+func (d *Decoder) Groups() uint64 { return d.ran }
+
+// Key reports whether the frame was a key frame.
+func (d *Decoder) Key() bool { return d.key }
+
+// Counter returns the number of the frame within its chain.
+func (d *Decoder) Counter() uint64 { return d.counter }
+
+// Added returns the series that were not there after the frame before. Valid until the next Decode.
+func (d *Decoder) Added() []*Series { return d.added }
+
+// Gone returns the series that ended since the frame before; their indexes are free or belong to a series of Added.
+// Valid until the next Decode.
+func (d *Decoder) Gone() []*Series { return d.gone }
+
+// Samples returns the indexes of the series that have a sample on this tick, rising. Valid until the next Decode.
+func (d *Decoder) Samples() []int32 { return d.samples }
+
+// Raw returns the readings by index, for the indexes of Samples. Others hold what was read last, or nothing of meaning.
+// It must not be changed, and is valid until the next Decode.
+func (d *Decoder) Raw() []int64 { return d.raw }
+
+// Series returns the live series at an index below Len, or nil.
+func (d *Decoder) Series(index int32) *Series { return d.series[index] }
+
+// Len returns how many indexes there are, in use or not.
+func (d *Decoder) Len() int { return len(d.series) }
+
+// Live returns how many series are live.
+func (d *Decoder) Live() int { return d.live }
