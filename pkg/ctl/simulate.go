@@ -11,11 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/evenkeel/evenkeel/pkg/manifest"
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
-
-// Manifest is one file of manifests, for reasoning without a collector.
-type Manifest struct{ Name, Text string }
 
 // SimulateOptions are those of the verb simulate.
 type SimulateOptions struct {
@@ -28,7 +26,7 @@ type SimulateOptions struct {
 // not import, so the program hands them in.
 type Offline struct {
 	// Simulate returns the simulation as the API's JSON, or what is wrong with the manifests.
-	Simulate func([]Manifest, SimulateOptions) ([]byte, []*operatorv1.Problem, error)
+	Simulate func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error)
 }
 
 // simulation is the part of the JSON that the table shows.
@@ -87,16 +85,16 @@ input and never hides the node's children. component/web@HOST names one member o
 			default:
 				return usage("--default %s: expected ok or unknown", byDefault)
 			}
-			manifests := make([]Manifest, len(in))
+			files := make([]manifest.File, len(in))
 			for i, f := range in {
-				manifests[i] = Manifest{f.Name, f.Text}
+				files[i] = manifest.File{Name: f.Name, Text: []byte(f.Text)}
 			}
-			out, problems, err := a.offline.Simulate(manifests, options)
+			out, problems, err := a.offline.Simulate(files, options)
 			if err != nil {
 				return usage("%v", err)
 			}
 			if len(problems) > 0 {
-				return a.complain(problems)
+				return a.complain(problemsTo(problems))
 			}
 			if a.output != "table" {
 				return a.write(out)
@@ -138,4 +136,12 @@ func (s *simulation) table(w io.Writer) {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", o.Ref, o.Start, o.End, join(slices.Clone(o.Reinstates)))
 		}
 	}
+}
+
+func problemsTo(in []manifest.Problem) []*operatorv1.Problem {
+	out := make([]*operatorv1.Problem, len(in))
+	for i, p := range in {
+		out[i] = &operatorv1.Problem{File: p.File, Line: int32(p.Line), Column: int32(p.Column), Path: p.Path, Text: p.Text, Hint: p.Hint}
+	}
+	return out
 }

@@ -1,0 +1,153 @@
+package api
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/evenkeel/evenkeel/collector/incident"
+	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
+)
+
+// Explanation says what was seen, considered, done and not done.
+type Explanation struct {
+	Ref        string
+	Text       string
+	Candidates []Candidate
+	Gates      []Gate
+	Timeline   []incident.Event
+}
+
+// Candidate is one component that was weighed.
+type Candidate struct {
+	Component, Host, Contribution, Value, Services, Why, Action string
+	Limitable, OnMap, Chosen                                    bool
+}
+
+// Gate is one condition that could have held an action.
+type Gate struct {
+	Name string
+	Open bool
+	Text string
+}
+
+// Incidents knows the incidents. Watch sends every change until ctx ends; a reader that is too slow loses older versions
+// of an incident, never the newest.
+type Incidents interface {
+	List(ctx context.Context) ([]incident.Incident, error) // newest first
+	Get(ctx context.Context, id string) (incident.Incident, error)
+	Acknowledge(ctx context.Context, id, by, note string) (incident.Incident, error)
+	Explain(ctx context.Context, id string) (Explanation, error)
+	Watch(ctx context.Context) <-chan incident.Incident
+}
+
+type incidents struct {
+	operatorv1.UnimplementedIncidentServiceServer
+	server *Server
+}
+
+func wantedIncident(r *operatorv1.ListIncidentsRequest) (func(*incident.Incident) bool, error) {
+	switch incident.State(r.State) {
+	case "", incident.Open, incident.Acknowledged, incident.Mitigating, incident.Resolved:
+	default:
+		return nil, status.Errorf(codes.InvalidArgument, "state %q: expected open, acknowledged, mitigating or resolved", r.State)
+	}
+	return func(i *incident.Incident) bool {
+		return (r.State == "" || string(i.State) == r.State) && (r.Host == "" || i.Host == r.Host)
+	}, nil
+}
+
+func (s *incidents) ListIncidents(ctx context.Context, r *operatorv1.ListIncidentsRequest) (*operatorv1.ListIncidentsResponse, error) {
+	wanted, err := wantedIncident(r)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.server.cfg.Incidents.List(ctx)
+	if err != nil {
+		return nil, s.server.failed(err)
+	}
+	out := &operatorv1.ListIncidentsResponse{}
+	for k := range all {
+		if wanted(&all[k]) {
+			out.Incidents = append(out.Incidents, incidentTo(&all[k]))
+		}
+	}
+	return out, nil
+}
+
+func (s *incidents) GetIncident(ctx context.Context, r *operatorv1.GetIncidentRequest) (*operatorv1.Incident, error) {
+	i, err := s.server.cfg.Incidents.Get(ctx, r.Id)
+	if err != nil {
+		return nil, s.server.failed(err)
+	}
+	return incidentTo(&i), nil
+}
+
+func (s *incidents) ExplainIncident(ctx context.Context, r *operatorv1.GetIncidentRequest) (*operatorv1.Explanation, error) {
+	e, err := s.server.cfg.Incidents.Explain(ctx, r.Id)
+	if err != nil {
+		return nil, s.server.failed(err)
+	}
+	return explanationTo(e), nil
+}
+
+func (s *incidents) AcknowledgeIncident(ctx context.Context, r *operatorv1.AcknowledgeIncidentRequest) (*operatorv1.Incident, error) {
+	if err := s.server.record(ctx, "acknowledge", "incident/"+r.Id); err != nil {
+		return nil, err
+	}
+	i, err := s.server.cfg.Incidents.Acknowledge(ctx, r.Id, who(ctx).Name, r.Note)
+	if err != nil {
+		return nil, s.server.failed(err)
+	}
+	return incidentTo(&i), nil
+}
+
+func (s *incidents) WatchIncidents(r *operatorv1.ListIncidentsRequest, out grpc.ServerStreamingServer[operatorv1.Incident]) error {
+	wanted, err := wantedIncident(r)
+	if err != nil {
+		return err
+	}
+	for i := range s.server.cfg.Incidents.Watch(out.Context()) {
+		if !wanted(&i) {
+			continue
+		}
+		if err := out.Send(incidentTo(&i)); err != nil {
+			return err
+		}
+	}
+	return status.FromContextError(out.Context().Err()).Err()
+}
+
+func incidentTo(i *incident.Incident) *operatorv1.Incident {
+	rate, rateUnit := i.PerHour()
+	lost, lostUnit := i.Lost()
+	return &operatorv1.Incident{
+		Id: i.ID, State: string(i.State), Title: i.Title, Level: i.Level.String(), Cause: i.Cause, Host: i.Host, Services: i.Services,
+		CostSoFar: incident.FormatCost(lost, lostUnit), PerHour: incident.FormatCost(rate, rateUnit), OpenedAt: stamp(i.OpenedAt),
+		ResolvedAt: stamp(i.ResolvedAt), AcknowledgedBy: i.AcknowledgedBy, Actions: i.Actions, Timeline: eventsTo(i.Timeline),
+	}
+}
+
+func eventsTo(in []incident.Event) []*operatorv1.Event {
+	out := make([]*operatorv1.Event, len(in))
+	for k, e := range in {
+		out[k] = &operatorv1.Event{At: stamp(e.At), Actor: e.Who, What: e.What}
+	}
+	return out
+}
+
+func explanationTo(e Explanation) *operatorv1.Explanation {
+	out := &operatorv1.Explanation{Ref: e.Ref, Text: e.Text, Timeline: eventsTo(e.Timeline)}
+	for _, c := range e.Candidates {
+		out.Candidates = append(out.Candidates, &operatorv1.Candidate{
+			Component: c.Component, Host: c.Host, Contribution: c.Contribution, Value: c.Value, Services: c.Services, Limitable: c.Limitable,
+			OnMap: c.OnMap, Chosen: c.Chosen, Why: c.Why, Action: c.Action,
+		})
+	}
+	for _, g := range e.Gates {
+		out.Gates = append(out.Gates, &operatorv1.Gate{Name: g.Name, Open: g.Open, Text: g.Text})
+	}
+	return out
+}

@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
+)
+
+// Token is a join token, or an operator's where Role is set. Secrets are not kept.
+type Token struct {
+	ID        string
+	Expires   time.Time
+	UsesLeft  int
+	Labels    map[string]string
+	CreatedBy string
+	Role      string
+	Name      string
+	State     string // usable | used up | expired | revoked
+}
+
+// NewToken is what a token is made from. Role and Name are those of an operator; empty makes a join token.
+type NewToken struct {
+	TTL     time.Duration
+	Uses    int
+	Labels  map[string]string
+	Replace bool
+	Admit   bool
+	Role    string
+	Name    string
+	By      string
+}
+
+// Tokens makes and forgets tokens.
+type Tokens interface {
+	// CreateToken returns the token and its secret: a join string, or an operator's token. It is shown this once.
+	CreateToken(ctx context.Context, t NewToken) (Token, string, error)
+	ListTokens(ctx context.Context) ([]Token, error)
+	RevokeToken(ctx context.Context, id string) error
+}
+
+type access struct {
+	operatorv1.UnimplementedAccessServiceServer
+	server *Server
+}
+
+const (
+	defaultTTL = 15 * time.Minute
+	maxTTL     = 366 * 24 * time.Hour
+)
+
+func (a *access) CreateToken(ctx context.Context, r *operatorv1.CreateTokenRequest) (*operatorv1.CreateTokenResponse, error) {
+	n := NewToken{
+		TTL: defaultTTL, Uses: max(1, int(r.Uses)), Labels: r.Labels, Replace: r.Replace, Admit: r.Admit, Role: r.Role, Name: r.Name,
+		By: who(ctx).Name,
+	}
+	if r.Ttl != "" {
+		d, err := time.ParseDuration(r.Ttl)
+		if err != nil || d <= 0 || d > maxTTL {
+			return nil, status.Errorf(codes.InvalidArgument, "ttl %q is not a duration between 1s and 8784h", r.Ttl)
+		}
+		n.TTL = d
+	}
+	if n.Role != "" {
+		if _, err := ParseRole(n.Role); err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "role %q: %v", n.Role, err)
+		}
+		if n.Name == "" {
+			return nil, status.Error(codes.InvalidArgument, "an operator's token needs a name: set name")
+		}
+	}
+	what := "create join token"
+	if n.Role != "" {
+		what = "create " + n.Role + " token"
+	}
+	t, secret, err := a.server.cfg.Tokens.CreateToken(ctx, n)
+	if err != nil {
+		return nil, a.server.failed(err)
+	}
+	if err := a.server.record(ctx, what, "token/"+t.ID); err != nil {
+		return nil, err
+	}
+	out := &operatorv1.CreateTokenResponse{Id: t.ID, ExpiresAt: stamp(t.Expires)}
+	if n.Role == "" {
+		out.Join = secret
+	} else {
+		out.Token = secret
+	}
+	return out, nil
+}
+
+func (a *access) ListTokens(ctx context.Context, _ *operatorv1.ListTokensRequest) (*operatorv1.ListTokensResponse, error) {
+	all, err := a.server.cfg.Tokens.ListTokens(ctx)
+	if err != nil {
+		return nil, a.server.failed(err)
+	}
+	out := &operatorv1.ListTokensResponse{}
+	for _, t := range all {
+		out.Tokens = append(out.Tokens, &operatorv1.Token{
+			Id: t.ID, ExpiresAt: stamp(t.Expires), UsesLeft: int32(t.UsesLeft), Labels: t.Labels, CreatedBy: t.CreatedBy,
+			Role: t.Role, Name: t.Name, State: t.State,
+		})
+	}
+	return out, nil
+}
+
+func (a *access) RevokeToken(ctx context.Context, r *operatorv1.RevokeTokenRequest) (*operatorv1.RevokeTokenResponse, error) {
+	if err := a.server.record(ctx, "revoke token", "token/"+r.Id); err != nil {
+		return nil, err
+	}
+	if err := a.server.cfg.Tokens.RevokeToken(ctx, r.Id); err != nil {
+		return nil, a.server.failed(err)
+	}
+	return &operatorv1.RevokeTokenResponse{Id: r.Id}, nil
+}
+
+func (a *access) WhoAmI(ctx context.Context, _ *operatorv1.WhoAmIRequest) (*operatorv1.WhoAmIResponse, error) {
+	p := who(ctx)
+	return &operatorv1.WhoAmIResponse{Name: p.Name, Role: p.Role.String()}, nil
+}

@@ -1,0 +1,487 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/evenkeel/evenkeel/collector/incident"
+	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/remedy"
+	"github.com/evenkeel/evenkeel/collector/resource"
+	"github.com/evenkeel/evenkeel/collector/roster"
+	"github.com/evenkeel/evenkeel/collector/servicemap"
+	"github.com/evenkeel/evenkeel/collector/session"
+	"github.com/evenkeel/evenkeel/collector/state"
+	"github.com/evenkeel/evenkeel/pkg/health"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+// decider is the one goroutine that folds verdicts into the health of the map, keeps the incidents, and asks remedy to
+// consider what is overloaded:
+//
+//	fleet (verdicts) -> servicemap (health) -> incident (cause, cost) -> remedy (plan, command)
+//
+// What it learns from other goroutines comes in through the fleet and through do; nothing here waits for a disk.
+type decider struct {
+	clock    func() time.Time
+	log      *slog.Logger
+	fleet    *fleet
+	keeper   *resource.Keeper
+	roster   *roster.Roster
+	executor *remedy.Executor
+	sessions sessions
+	ids      *ids
+	records  *records
+
+	inboxMu sync.Mutex
+	inbox   []func(time.Time)
+	ring    chan struct{} // room for one: there is something in inbox
+
+	snapshot  atomic.Pointer[servicemap.Snapshot]
+	mapChange *bell
+	incidents *feed[incident.Incident]
+	reach     atomic.Pointer[map[string]overload.ReachChange]
+
+	// Owned by run's goroutine.
+	health   *servicemap.State
+	book     *incident.Book
+	silence  *overload.Silence
+	policies []policy
+	sent     map[string]watching // the watch list that a host has
+	asked    int
+}
+
+// sessions is what the decider says to agents.
+type sessions interface {
+	SendWatch(host string, watches []session.Watch) error
+	SendReach(host, id, other, address string) error
+}
+
+// watching is what a session was told to watch.
+type watching struct {
+	session uint64
+	list    string
+}
+
+// policy is a RemediationPolicy made ready, with the hosts that it is for.
+type policy struct {
+	remedy.Policy
+	hosts *manifest.Hosts
+}
+
+// do runs f on the decider's goroutine, soon. It never blocks; f must not either. What waits here is bounded by those who
+// call: an action's few reports, and one call of each operator.
+func (d *decider) do(f func(now time.Time)) {
+	d.inboxMu.Lock()
+	d.inbox = append(d.inbox, f)
+	d.inboxMu.Unlock()
+	select {
+	case d.ring <- struct{}{}:
+	default:
+	}
+}
+
+// ask runs f on the decider's goroutine and waits for it.
+func (d *decider) ask(ctx context.Context, f func(now time.Time)) error {
+	done := make(chan struct{})
+	d.do(func(now time.Time) { f(now); close(done) })
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// load reads the incidents and draws the map.
+func (d *decider) load(ctx context.Context, store state.Store) error {
+	d.book = incident.New(incident.Config{NewID: d.ids.new})
+	all, _, err := store.List(ctx, incidentPrefix)
+	if err != nil {
+		return fmt.Errorf("cannot read incidents: %w", err)
+	}
+	kept := make([]incident.Incident, len(all))
+	for i, kv := range all {
+		if err := json.Unmarshal(kv.Value, &kept[i]); err != nil {
+			return fmt.Errorf("cannot read %s: %w", kv.Key, err)
+		}
+	}
+	if err := d.book.Load(kept); err != nil {
+		return err
+	}
+	d.silence = overload.NewSilence(overload.SilenceConfig{}, d.clock())
+	d.sent = map[string]watching{}
+	d.redraw(d.clock())
+	return nil
+}
+
+// run decides until ctx ends.
+func (d *decider) run(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.ring:
+			d.inboxMu.Lock()
+			calls := d.inbox
+			d.inbox = nil
+			d.inboxMu.Unlock()
+			for _, f := range calls {
+				f(d.clock())
+			}
+		case <-d.fleet.wake:
+			d.look(ctx, d.clock())
+		case <-ticker.C:
+			d.tick(ctx, d.clock())
+		}
+	}
+}
+
+// look takes in what changed on some hosts.
+func (d *decider) look(ctx context.Context, now time.Time) {
+	dirty, reaches, exits := d.fleet.take()
+	for _, r := range reaches {
+		if !strings.HasPrefix(r.Detail, "not tried") {
+			d.silence.Answer(r.Host, "agent/"+r.observer, r.Answered, r.Detail, now)
+		}
+	}
+	for _, e := range exits {
+		d.log.Debug("watched process ended", "host", e.host, "component", e.Component, "pid", e.PID)
+	}
+	slices.Sort(dirty)
+	for _, name := range dirty {
+		h := d.fleet.host(name)
+		d.hear(h, now)
+		d.tellWhatToWatch(h)
+		d.health.Update(now, d.signals(h)...)
+	}
+	d.judge(now)
+	for _, name := range dirty {
+		d.consider(d.fleet.host(name), now)
+	}
+	_ = ctx
+}
+
+// tick does what time alone asks for.
+func (d *decider) tick(ctx context.Context, now time.Time) {
+	for _, h := range d.fleet.all() {
+		d.hear(h, now)
+	}
+	step := d.silence.Tick(now)
+	for _, c := range step.Changes {
+		d.noteReach(c, now)
+	}
+	for _, a := range step.Ask {
+		d.probe(ctx, a)
+	}
+	d.judge(now)
+	for _, h := range d.fleet.all() {
+		d.consider(h, now)
+	}
+}
+
+// hear tells silence what was heard of a host.
+func (d *decider) hear(h *host, now time.Time) {
+	h.mu.Lock()
+	heard, period, connected := h.heard, h.session.Period, h.connected
+	fresh := connected && now.Sub(heard) <= h.silentAfter()
+	h.mu.Unlock()
+	if !fresh {
+		return
+	}
+	if c, changed := d.silence.Heard(h.name, period, heard); changed {
+		d.noteReach(c, now)
+	}
+}
+
+// noteReach takes in that a host was heard of again, fell silent, or was found to be down.
+func (d *decider) noteReach(c overload.ReachChange, now time.Time) {
+	before := map[string]overload.ReachChange{}
+	if p := d.reach.Load(); p != nil {
+		before = *p
+	}
+	next := make(map[string]overload.ReachChange, len(before)+1)
+	for k, v := range before {
+		next[k] = v
+	}
+	next[c.Host] = c
+	d.reach.Store(&next)
+	d.log.Info("reach of a host changed", "host", c.Host, "reach", c.Reach.String(), "detail", c.Text)
+	if c.Reach == overload.Silent {
+		d.fleet.silence(c.Host, now)
+	}
+	d.health.Update(now, d.reachSignals(c)...)
+}
+
+// reachSignals says what a host's reach means for it and for what runs on it.
+func (d *decider) reachSignals(c overload.ReachChange) []servicemap.Signal {
+	refs := []manifest.Ref{manifest.RefOf(manifest.KindHost, c.Host)}
+	for _, m := range d.health.Graph().OnHost(c.Host) {
+		refs = append(refs, m.Ref)
+	}
+	out := make([]servicemap.Signal, len(refs))
+	for i, ref := range refs {
+		out[i] = servicemap.Signal{Ref: ref, Source: "reach", Text: c.Text, Range: health.Unknown}
+		switch c.Reach {
+		case overload.Connected:
+			out[i].Range = health.Exactly(health.OK)
+		case overload.Down:
+			out[i].Range = health.Exactly(health.Critical)
+		}
+	}
+	return out
+}
+
+// signals is what a host's verdicts say of the map.
+func (d *decider) signals(h *host) []servicemap.Signal {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []servicemap.Signal
+	for key := range h.verdicts {
+		v := h.verdicts[key]
+		out = append(out, d.health.Graph().SignalsOf(&v)...)
+	}
+	return out
+}
+
+// judge publishes the map and keeps the incidents up to date with it.
+func (d *decider) judge(now time.Time) {
+	snapshot := d.health.Snapshot()
+	d.snapshot.Store(snapshot)
+	d.mapChange.ring()
+	for _, i := range d.book.Observe(now, d.causes(snapshot, now)) {
+		d.changed(i)
+	}
+}
+
+// changed publishes an incident and has it written.
+func (d *decider) changed(i incident.Incident) {
+	d.incidents.publish(i.ID, i)
+	d.records.put(i)
+}
+
+// redraw builds the map anew, after a change of the resources or of the hosts.
+func (d *decider) redraw(now time.Time) {
+	set := d.keeper.Set()
+	graph, err := servicemap.New(set, d.mapHosts())
+	if err != nil {
+		// The keeper checks what it takes in, so this is a fault of ours; the old map goes on.
+		d.log.Error("map cannot be drawn", "error", err)
+		return
+	}
+	if d.health == nil {
+		d.health = servicemap.NewState(graph, servicemap.Options{})
+	} else {
+		d.health = d.health.Rebase(graph)
+	}
+	d.policies = d.policies[:0]
+	for r, p := range manifest.Of[manifest.RemediationPolicy](set) {
+		runbook, ok := manifest.SpecOf[manifest.Runbook](set, p.Runbook)
+		if !ok {
+			d.log.Error("policy has no runbook", "policy", r.Metadata.Name)
+			continue
+		}
+		d.policies = append(d.policies, policy{remedy.FromManifest(r.Metadata.Name, p, runbook), p.Hosts})
+	}
+	for _, h := range d.fleet.all() {
+		var valued []string
+		for _, m := range graph.OnHost(h.name) {
+			if graph.Value(m.Ref, now).Ranked {
+				valued = append(valued, string(m.Component))
+			}
+		}
+		h.mu.Lock()
+		h.valued = valued
+		h.engine.SetComponents(valued)
+		h.mu.Unlock()
+		d.tellWhatToWatch(h)
+		d.health.Update(now, d.signals(h)...)
+		if p := d.reach.Load(); p != nil {
+			if c, ok := (*p)[h.name]; ok {
+				d.health.Update(now, d.reachSignals(c)...)
+			}
+		}
+	}
+	d.judge(now)
+}
+
+// mapHosts is the hosts as selectors see them: labels from the token, and those that an agent declares with a prefix.
+func (d *decider) mapHosts() []servicemap.Host {
+	var out []servicemap.Host
+	for _, r := range d.roster.Hosts() {
+		if r.State != roster.Admitted {
+			continue
+		}
+		labels := map[string]string{}
+		for k, v := range r.Labels {
+			labels[k] = v
+		}
+		if h := d.fleet.known(r.Name); h != nil {
+			h.mu.Lock()
+			for k, v := range h.session.Labels {
+				labels["agent/"+k] = v
+			}
+			h.mu.Unlock()
+		}
+		out = append(out, servicemap.Host{Name: r.Name, Labels: labels})
+	}
+	return out
+}
+
+// tellWhatToWatch sends a host the components of the map that it runs, once for each session and change.
+func (d *decider) tellWhatToWatch(h *host) {
+	h.mu.Lock()
+	connected, number := h.connected, h.session.Session
+	h.mu.Unlock()
+	if !connected {
+		return
+	}
+	var list []session.Watch
+	for _, m := range d.health.Graph().OnHost(h.name) {
+		if t, ok := targetOf(m.Spec); ok {
+			list = append(list, session.Watch{Component: string(m.Component), Target: t})
+		}
+	}
+	now := watching{number, fmt.Sprint(list)}
+	if d.sent[h.name] == now {
+		return
+	}
+	if err := d.sessions.SendWatch(h.name, list); err == nil {
+		d.sent[h.name] = now
+	}
+	if d.sent[h.name].session != number {
+		return
+	}
+	// A new session may come with other labels, or be the first of its host.
+	d.valuedOn(h)
+}
+
+func (d *decider) valuedOn(h *host) {
+	var valued []string
+	for _, m := range d.health.Graph().OnHost(h.name) {
+		if d.health.Graph().Value(m.Ref, d.clock()).Ranked {
+			valued = append(valued, string(m.Component))
+		}
+	}
+	h.mu.Lock()
+	h.valued = valued
+	h.engine.SetComponents(valued)
+	h.mu.Unlock()
+}
+
+// causes is everything that is wrong on its own account, and what is no longer.
+func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []incident.Cause {
+	var out []incident.Cause
+	graph := snapshot.Graph()
+	reach := map[string]overload.ReachChange{}
+	if p := d.reach.Load(); p != nil {
+		reach = *p
+	}
+	for _, h := range d.fleet.all() {
+		hostRef := string(manifest.RefOf(manifest.KindHost, h.name))
+		c := incident.Cause{Ref: hostRef, Host: h.name, Condition: incident.Good, Title: "host " + h.name + " is well"}
+		r, seen := reach[h.name]
+		members := map[string]overload.Verdict{} // component -> its worst verdict
+		h.mu.Lock()
+		if len(h.verdicts) == 0 {
+			c.Condition = incident.Unknown
+		}
+		for _, key := range sortedKeys(h.verdicts) {
+			v := h.verdicts[key]
+			if strings.HasPrefix(v.Subject, "component/") {
+				if old, ok := members[v.Subject]; !ok || v.State > old.State || v.State == old.State && v.Level > old.Level {
+					members[v.Subject] = v
+				}
+				continue
+			}
+			switch {
+			case v.State == overload.Overloaded && (c.Condition != incident.Bad || v.Level > c.Level):
+				c.Condition, c.Level = incident.Bad, v.Level
+				c.Title = fmt.Sprintf("host %s is overloaded: %s", h.name, cmp.Or(strings.TrimSpace(v.Detector+" "+v.Subject)))
+				c.Detail = evidence(&v)
+			case v.State == overload.Unknown && c.Condition == incident.Good:
+				c.Condition = incident.Unknown
+			}
+		}
+		h.mu.Unlock()
+		switch {
+		case seen && r.Reach == overload.Down && !r.Shared:
+			c.Condition, c.Level = incident.Bad, health.Critical
+			c.Title, c.Detail = "host "+h.name+" is down", r.Text
+		case seen && r.Reach != overload.Connected:
+			c.Condition = incident.Unknown
+		}
+		if c.Condition == incident.Bad {
+			for _, m := range graph.OnHost(h.name) {
+				c.Impacts = d.impacts(c.Impacts, snapshot, m.Ref, now)
+			}
+		}
+		out = append(out, c)
+		// A component is a cause by itself only while its host is none: what the host does to it is the host's.
+		for _, component := range sortedKeys(members) {
+			v := members[component]
+			ref := servicemap.MemberRef(manifest.Ref(component), h.name)
+			m := incident.Cause{Ref: string(ref), Host: h.name, Condition: incident.Good}
+			switch {
+			case c.Condition != incident.Good || v.State == overload.Unknown:
+				m.Condition = incident.Unknown
+			case v.State == overload.Overloaded:
+				m.Condition, m.Level = incident.Bad, v.Level
+				m.Title, m.Detail = fmt.Sprintf("%s is unwell: %s", ref, v.Detector), evidence(&v)
+				m.Impacts = d.impacts(nil, snapshot, ref, now)
+			}
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func evidence(v *overload.Verdict) string {
+	var texts []string
+	for _, e := range v.Evidence {
+		texts = append(texts, e.Text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// impacts adds the services above a node, each once.
+func (d *decider) impacts(out []incident.Impact, snapshot *servicemap.Snapshot, ref manifest.Ref, now time.Time) []incident.Impact {
+	for _, service := range snapshot.Graph().ServicesAbove(ref) {
+		if slices.ContainsFunc(out, func(i incident.Impact) bool { return i.Service == string(service) }) {
+			continue
+		}
+		r, _ := snapshot.Range(service)
+		worth := snapshot.Worth(service, now)
+		i := incident.Impact{Service: string(service), Level: r.Low, Points: worth.Points}
+		if worth.Priced {
+			i.Money, i.Currency = worth.Money.Float(), worth.Currency
+		}
+		if s, ok := manifest.SpecOf[manifest.Service](d.keeper.Set(), service); ok && s.Value != nil && s.Value.Loss != nil {
+			i.Loss = map[health.Level]float64{}
+			for l, f := range s.Value.Loss {
+				i.Loss[l] = f.Float()
+			}
+		}
+		out = append(out, i)
+	}
+	return out
+}
