@@ -163,7 +163,9 @@ func unitOf(impacts []Impact) string {
 }
 
 // FormatCost writes an amount as the API does: "12.50 EUR", "3.10 points".
-func FormatCost(v float64, unit string) string { return strconv.FormatFloat(v, 'f', 2, 64) + " " + unit }
+func FormatCost(v float64, unit string) string {
+	return strconv.FormatFloat(v, 'f', 2, 64) + " " + unit
+}
 
 // accrue adds the loss since the last time. The impacts that held until now are those of the record.
 func (i *Incident) accrue(at time.Time) {

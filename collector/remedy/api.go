@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
@@ -113,7 +114,7 @@ func (e *Executor) history(s *Situation) {
 }
 
 // Approve lets an action begin. hash must be that of the action as it was shown, so that nobody approves what he did not
-// see. The host must be known, and its actor and permissions those of the plan.
+// see. The host must be known and overloaded still, and its actor and permissions those of the plan.
 func (e *Executor) Approve(ctx context.Context, id, hash, who string) (Action, error) {
 	return e.decide(ctx, id, who, "approve", func(en *entry) error {
 		actor, ok := e.cfg.Roster.Actor(en.Host)
@@ -126,6 +127,8 @@ func (e *Executor) Approve(ctx context.Context, id, hash, who string) (Action, e
 			return fmt.Errorf("%w: the kill switch is on", ErrNotNow)
 		case !e.cfg.Signals.Known(en.Host) || !ok:
 			return fmt.Errorf("%w: host %s is silent", ErrNotNow, en.Host)
+		case e.cfg.Signals.Verdict(en.Host, en.Detector) != overload.Overloaded:
+			return fmt.Errorf("%w: %s does not say overloaded any more", ErrNotNow, en.Detector)
 		case actor.Incarnation != en.ActorIncarnation || string(actor.PermissionsHash) != string(en.PermissionsHash):
 			return fmt.Errorf("%w: the actor of host %s or its permissions have changed since", ErrNotNow, en.Host)
 		}

@@ -20,7 +20,10 @@ func (a *Action) look(at time.Time, l Look) ([]Effect, bool) {
 			return a.end(at, Cancelled, ReasonConditionGone, "", "remedy", "the overload is over")
 		}
 	case Queued:
-		// Between intent and signature: nothing was sent yet.
+		// The ledger could not be written so far. What is not certain any more is not done late.
+		if !l.HostKnown || l.Trigger != overload.Overloaded {
+			return a.end(at, Cancelled, ReasonConditionGone, "", "remedy", "the overload is over or no longer seen, and nothing was sent yet")
+		}
 	case Dispatched, Accepted:
 		return a.await(at, l)
 	case Applied:

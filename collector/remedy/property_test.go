@@ -22,7 +22,7 @@ func TestExecutorProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{
 			"pass", "pass", "pass", "pass", "long", "cut", "mend", "restart", "dead", "alive", "relief", "pain", "calm", "overload", "unknown",
-			"unseen", "seen", "lose before", "lose after", "ledger back", "duplicate", "kill", "lift", "cancel", "batch ends", "batch begins",
+			"unseen", "seen", "lose before", "ledger back", "lose after", "ledger back", "duplicate", "kill", "lift", "cancel", "batch ends", "batch begins",
 		}), 1, 40).Draw(t, "steps")
 		mode := rapid.SampledFrom([]remedy.Mode{remedy.Auto, remedy.Auto, remedy.Approve}).Draw(t, "mode")
 		if err := scenario(outer, steps, mode); err != "" {
