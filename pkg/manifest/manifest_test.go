@@ -207,6 +207,21 @@ func TestScalarsReadWhatTheyWrite(t *testing.T) {
 	})
 }
 
+func TestWhatWouldCostTooMuchIsRefused(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"size of a file":     {strings.Repeat("#", 4<<20+1), "f: the file is larger than 4194304 bytes"},
+		"size of a document": {"---\na: b\n---\n" + strings.Repeat("#", 64<<10), "f:3:1: this document has 65540 bytes: the most is 65536 (documents are set apart by ---)"},
+		"brackets":           {"a:\n  " + strings.Repeat("[", 65), "f:2:1: this is nested too deeply"},
+		"marks":              {strings.Repeat("- ", 65), "f:1:1: this is nested too deeply"},
+		"indent":             {strings.Repeat(" ", 401) + "a", "f:1:1: this is nested too deeply"},
+	} {
+		_, problems := manifest.Parse("f", []byte(c.text))
+		if len(problems) == 0 || problems[len(problems)-1].String() != c.want {
+			t.Errorf("%s: %v", name, problems)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	text, err := os.ReadFile("testdata/every-kind.yaml")
 	if err != nil {
