@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -38,6 +39,9 @@ const limit = 85 * time.Second
 
 // run is the demo from beginning to end. Whatever was started is stopped on every way out.
 func (d *demo) run(ctx context.Context) (err error) {
+	// Processes die with the thread that started them, so that one must live as long as this does.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	bounded, cancel := context.WithTimeoutCause(ctx, limit, errors.New("it took longer than 85 seconds"))
 	defer cancel()
 	switch d.sabotage {

@@ -56,7 +56,7 @@ func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.out, "%s  %s\n", stamp, fmt.Sprintf(format, args...))
 }
 
-func (d *demo) contextFile() string { return filepath.Join(d.state, "admin.json") }
+func (d *demo) contextFile() string { return filepath.Join(d.state, "collector", "admin.json") }
 
 func (d *demo) tour(ctx context.Context) error {
 	how := "asked for: one session, process.affinity"
