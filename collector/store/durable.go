@@ -73,6 +73,10 @@ func (s *Store) Durable() Durable {
 	return s.durable
 }
 
+// Mark returns the mark of everything that was appended before. It is for batches of which nothing is stored, so that
+// acks keep their order.
+func (s *Store) Mark() Mark { return Mark{Epoch: s.epoch.Load(), Round: s.round.Load()} }
+
 // Wait returns as soon as Durable is no longer what the caller has seen, or with ctx's error.
 func (s *Store) Wait(ctx context.Context, seen Durable) (Durable, error) {
 	for {
