@@ -114,7 +114,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	d := &decider{
 		clock: c.clock, log: c.log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(engine, c.log),
+		records: newRecords(engine, c.log), reachable: reachable,
 	}
 	members, err := roster.Open(ctx, roster.Config{
 		Store: engine, Sealer: sealer, Cluster: cluster, Clock: c.clock, Changed: func(string) { d.do(d.redraw) },
@@ -146,7 +146,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hosts := newFleet(c.clock, compiled)
+	hosts := newFleet(c.clock, compiled, c.log)
 	d.fleet, d.keeper, d.roster = hosts, keeper, members
 
 	// The samples. Open replays what the last run left in the log.
@@ -381,7 +381,19 @@ type relay struct {
 	executor *remedy.Executor
 }
 
-func (r *relay) Event(host string, e session.Event) { r.hosts.Event(host, e) }
+func (r *relay) Event(host string, e session.Event) {
+	r.hosts.Event(host, e)
+	if _, opened := e.(session.Connected); opened {
+		// What this host has not answered yet is sent again; where remedy is too busy, its own tick does so later.
+		ctx, cancel := context.WithTimeout(context.Background(), resendPatience)
+		defer cancel()
+		if err := r.executor.HostConnected(ctx, host); err != nil && !errors.Is(err, remedy.ErrStopped) {
+			r.hosts.log.Warn("commands were not sent again", "host", host, "error", err)
+		}
+	}
+}
+
+const resendPatience = 2 * time.Second
 
 func (r *relay) Result(ctx context.Context, host string, res command.Result) error {
 	return r.executor.Result(ctx, host, res)

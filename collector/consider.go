@@ -146,7 +146,10 @@ func (d *decider) probe(ctx context.Context, a overload.Asking) {
 		return
 	}
 	go func() {
-		up, detail := reachable(ctx, ip)
+		up, detail := d.reachable(ctx, ip)
+		if ctx.Err() != nil {
+			return
+		}
 		d.do(func(now time.Time) { d.silence.Answer(a.Host, overload.ObserverCollector, up, detail, now) })
 	}()
 }

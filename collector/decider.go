@@ -38,8 +38,10 @@ type decider struct {
 	roster   *roster.Roster
 	executor *remedy.Executor
 	sessions sessions
-	ids      *ids
-	records  *records
+	// reachable tries to reach an address from here; any answer is one, a refusal too.
+	reachable func(ctx context.Context, ip string) (bool, string)
+	ids       *ids
+	records   *records
 
 	inboxMu sync.Mutex
 	inbox   []func(time.Time)
@@ -234,7 +236,7 @@ func (d *decider) reachSignals(c overload.ReachChange) []servicemap.Signal {
 		out[i] = servicemap.Signal{Ref: ref, Source: "reach", Text: c.Text, Range: health.Unknown}
 		switch c.Reach {
 		case overload.Connected:
-			out[i].Range = health.Exactly(health.OK)
+			out[i].Gone = true // its verdicts speak for it again
 		case overload.Down:
 			out[i].Range = health.Exactly(health.Critical)
 		}

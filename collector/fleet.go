@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 // from many goroutines: each host has a lock of its own, held for one step.
 type fleet struct {
 	clock func() time.Time
+	log   *slog.Logger
 	wake  chan struct{} // room for one: there is something in dirty
 
 	detectors atomic.Pointer[overload.Set]
@@ -62,8 +64,8 @@ type host struct {
 // silentAfter is when a host is unknown: three periods and a second after its last batch.
 func (h *host) silentAfter() time.Duration { return 3*max(h.session.Period, time.Second) + time.Second }
 
-func newFleet(clock func() time.Time, detectors *overload.Set) *fleet {
-	f := &fleet{clock: clock, wake: make(chan struct{}, 1), hosts: map[string]*host{}, dirty: map[string]bool{}}
+func newFleet(clock func() time.Time, detectors *overload.Set, log *slog.Logger) *fleet {
+	f := &fleet{clock: clock, log: log, wake: make(chan struct{}, 1), hosts: map[string]*host{}, dirty: map[string]bool{}}
 	f.detectors.Store(detectors)
 	return f
 }
