@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/evenkeel/evenkeel/agent/check"
+	"github.com/evenkeel/evenkeel/pkg/strict"
 )
 
 // Config is what agent.yaml says. Every key has a default, so an empty file, or none, is a valid configuration.
@@ -39,7 +38,7 @@ type Config struct {
 // Spool bounds what is kept for a collector that is away.
 type Spool struct {
 	// MaxBytes is the cap on disk; when it is reached the oldest batches are dropped and counted. Default 256MiB.
-	MaxBytes Bytes `yaml:"maxBytes" json:"maxBytes"`
+	MaxBytes strict.Bytes `yaml:"maxBytes" json:"maxBytes"`
 }
 
 // Probes says what is not to be read.
@@ -75,7 +74,7 @@ func Default() Config {
 	}
 }
 
-// Load reads and validates a file. The error is a Problems with everything that is wrong, or that of reading. A file
+// Load reads and validates a file. The error is a strict.Problems with everything that is wrong, or that of reading. A file
 // that does not exist at the default place is not an error: mayMiss.
 func Load(path string, mayMiss bool) (Config, error) {
 	data, err := os.ReadFile(path)
@@ -83,7 +82,7 @@ func Load(path string, mayMiss bool) (Config, error) {
 		return Default(), nil
 	}
 	if err != nil {
-		return Config{}, fmt.Errorf("cannot read the configuration: %w", err)
+		return Config{}, &UsageError{fmt.Errorf("cannot read the configuration: %w", err)}
 	}
 	return Parse(path, data)
 }
@@ -91,21 +90,19 @@ func Load(path string, mayMiss bool) (Config, error) {
 // Parse is Load for what was read already; file is for the messages.
 func Parse(file string, data []byte) (Config, error) {
 	cfg := Default()
-	d := &decoder{file: file, at: map[string]ast.Node{}}
-	d.decode(data, &cfg)
-	cfg.check(func(path, format string, args ...any) { d.add(d.at[path], path, format, args...) })
-	if len(d.problems) > 0 {
-		slices.SortStableFunc(d.problems, func(a, b Problem) int { return a.Line - b.Line })
-		return Config{}, d.problems
+	d := strict.Decode(file, data, &cfg)
+	cfg.check(d.Complain)
+	if err := d.Err(); err != nil {
+		return Config{}, err
 	}
 	return cfg, nil
 }
 
-// Validate returns a Problems with everything that is wrong, or nil.
+// Validate returns a strict.Problems with everything that is wrong, or nil.
 func (c *Config) Validate() error {
-	var ps Problems
+	var ps strict.Problems
 	c.check(func(path, format string, args ...any) {
-		ps = append(ps, Problem{File: "configuration", Path: path, Text: fmt.Sprintf(format, args...)})
+		ps = append(ps, strict.Problem{File: "configuration", Path: path, Text: fmt.Sprintf(format, args...)})
 	})
 	if len(ps) > 0 {
 		return ps
@@ -145,11 +142,11 @@ func (c *Config) check(problem func(path, format string, args ...any)) {
 		}
 	}
 	if c.Spool.MaxBytes < minSpool {
-		problem("spool.maxBytes", "%v is too small: use at least %v", c.Spool.MaxBytes, Bytes(minSpool))
+		problem("spool.maxBytes", "%v is too small: use at least %v", c.Spool.MaxBytes, strict.Bytes(minSpool))
 	}
 	for i, name := range c.Probes.Disable {
 		if !slices.Contains(ProbeNames, name) {
-			problem(fmt.Sprintf("probes.disable[%d]", i), "no probe is called %q%s", name, didYouMean(name, ProbeNames))
+			problem(fmt.Sprintf("probes.disable[%d]", i), "no probe is called %q: the probes are %s", name, strings.Join(ProbeNames, ", "))
 		}
 	}
 	if c.Units.Max < 1 || c.Units.Max > 4096 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,9 +18,14 @@ import (
 )
 
 // readings collects what reaches the table: by series, one entry for each tick on which its group ran.
-type readings map[string][]float64
+type readings struct {
+	mu sync.Mutex
+	by map[string][]float64
+}
 
-func (r readings) sink(_ time.Time, t *metric.Table) {
+func (r *readings) sink(_ time.Time, t *metric.Table) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for i := range t.Len() {
 		s := metric.Slot(i)
 		if !t.Live(s) {
@@ -27,7 +33,7 @@ func (r readings) sink(_ time.Time, t *metric.Table) {
 		}
 		d := t.Desc(s)
 		if check, ok := d.Label("check"); ok && t.Groups()&(1<<d.Group) != 0 {
-			r[d.Name+" "+check] = append(r[d.Name+" "+check], d.Value(t.Raw(s)))
+			r.by[d.Name+" "+check] = append(r.by[d.Name+" "+check], d.Value(t.Raw(s)))
 		}
 	}
 	t.Next()
@@ -51,14 +57,15 @@ func TestSet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := readings{}
+		got := &readings{by: map[string][]float64{}}
 		runner, err := schedule.New(schedule.Config{ID: "a", Async: async, Sink: got.sink})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go func() { _ = runner.Run(ctx) }()
+		ran := make(chan struct{})
+		go func() { _ = runner.Run(ctx); close(ran) }()
 		done := make(chan struct{})
 		go func() { _ = set.Run(ctx); close(done) }()
 
@@ -69,23 +76,26 @@ func TestSet(t *testing.T) {
 		set.Watch([]check.Spec{web}) // the same: phase and series go on
 		<-time.After(time.Minute)
 		set.Watch(nil)
-		seen := len(got["evenkeel_check_up component/web"])
+		synctest.Wait()
+		got.mu.Lock()
+		seen := len(got.by["evenkeel_check_up component/web"])
+		got.mu.Unlock()
 		<-time.After(time.Minute)
 		cancel()
 		<-done
-		synctest.Wait()
+		<-ran
 
-		ups := got["evenkeel_check_up component/web"]
+		ups := got.by["evenkeel_check_up component/web"]
 		if len(ups) != seen || len(ups) < 8 || len(ups) > 10 {
 			t.Errorf("%d readings in two minutes, %d a minute after the check was taken away", seen, len(ups))
 		}
 		if ups[0] != 1 || ups[len(ups)-1] != 0 {
 			t.Errorf("up went %v", ups)
 		}
-		if d := got["evenkeel_check_duration_seconds component/web"]; math.Abs(d[0]-0.02) > 1e-9 {
+		if d := got.by["evenkeel_check_duration_seconds component/web"]; math.Abs(d[0]-0.02) > 1e-9 {
 			t.Errorf("duration %v", d)
 		}
-		if n := len(got["evenkeel_check_up local"]); n < 12 || n > 14 {
+		if n := len(got.by["evenkeel_check_up local"]); n < 12 || n > 14 {
 			t.Errorf("%d readings of the local check in three minutes", n)
 		}
 		if last, _ := set.Results(); len(last) != 1 || last[0].Name != "local" || !last[0].Up {
