@@ -31,8 +31,7 @@ func bubble(t *testing.T, do func(a *Actor, r *rig, call func(*agentv1.ActorFram
 		}
 		r.e.clock = func() Moment {
 			d := time.Since(start)
-			r.now = Moment{Wall: epoch.Add(d), Boot: time.Hour + d}
-			return r.now
+			return Moment{Wall: epoch.Add(d), Boot: time.Hour + d}
 		}
 		a.engine = r.e
 		ctx, cancel := context.WithCancel(t.Context())
@@ -50,9 +49,10 @@ func bubble(t *testing.T, do func(a *Actor, r *rig, call func(*agentv1.ActorFram
 }
 
 // pass lets fake time go by; nothing sleeps.
-func pass(d time.Duration) {
+func (r *rig) pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
+	r.advance(d) // what the next commands are dated by
 }
 
 func commandFrame(e command.Envelope) *agentv1.ActorFrame {
@@ -63,9 +63,9 @@ func TestLoopEndsLeases(t *testing.T) {
 	bubble(t, func(_ *Actor, r *rig, call func(*agentv1.ActorFrame)) {
 		call(commandFrame(r.sign(r.command("a", 50))))
 		r.wantValue("a", 50)
-		pass(19 * time.Second)
+		r.pass(19 * time.Second)
 		r.wantValue("a", 50)
-		pass(1300 * time.Millisecond)
+		r.pass(1300 * time.Millisecond)
 		r.wantValue("a", 100)
 	})
 }
@@ -76,7 +76,7 @@ func TestLoopObeysTheKillFile(t *testing.T) {
 		if err := os.WriteFile(a.cfg.KillFile, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		pass(500 * time.Millisecond)
+		r.pass(500 * time.Millisecond)
 		r.wantValue("a", 100)
 		call(commandFrame(r.sign(r.command("a", 50))))
 		r.wantValue("a", 100)
@@ -99,11 +99,11 @@ func TestLoopRenews(t *testing.T) {
 		c := r.command("a", 50)
 		call(commandFrame(r.sign(c)))
 		for range 5 {
-			pass(15 * time.Second)
+			r.pass(15 * time.Second)
 			call(commandFrame(r.sign(r.other(command.Renew, c.ID))))
 			r.wantValue("a", 50)
 		}
-		pass(21 * time.Second)
+		r.pass(21 * time.Second)
 		r.wantValue("a", 100)
 	})
 }

@@ -28,6 +28,7 @@ type Actuator interface {
 const (
 	steadyFor  = time.Minute     // how long a clock must be steady after it was set
 	retryStuck = 5 * time.Second // between tries of a revert that failed
+	tendShare  = 30              // a walk that took d is not repeated for this many d: it must not become the load
 )
 
 // engine is the actor without its socket: it is used from one goroutine, and every change to the host goes through its
@@ -50,6 +51,7 @@ type engine struct {
 	stepped   time.Duration
 	steppedAt time.Duration
 	loose     bucket
+	tendAt    map[string]time.Duration // boot clock, by resource: when a tree is worth another walk
 }
 
 // bucket bounds results about envelopes that nobody vouches for.
@@ -86,6 +88,7 @@ func (e *engine) open(ctx context.Context, path string, syncFile func(*os.File) 
 		e.s.fold(x)
 	}
 	e.anchor = e.clock()
+	e.tendAt = map[string]time.Duration{}
 	e.loose = bucket{left: looseBurst, at: e.anchor.Boot}
 	if damaged || e.s.Incarnation == "" {
 		// Commands for the old incarnation are void from here on; its leases are still ours to give back.
@@ -423,6 +426,7 @@ func (e *engine) end(ctx context.Context, l lease, why string) command.Result {
 }
 
 func (e *engine) drop(l lease, r command.Result) {
+	delete(e.tendAt, l.Resource)
 	e.commitAnyway(entry{Kind: r.Phase.String(), Drop: l.Resource, Results: []command.Result{r}})
 }
 
@@ -485,10 +489,13 @@ func (e *engine) step(ctx context.Context, l lease) {
 // enough for what is bound to processes.
 func (e *engine) tend(ctx context.Context, l lease) {
 	a := e.actuators[l.Action.Name]
-	if a == nil {
+	before := e.clock().Boot
+	if a == nil || before < e.tendAt[l.Resource] {
 		return
 	}
 	s, changed, err := a.Tend(ctx, l.change())
+	now := e.clock().Boot
+	e.tendAt[l.Resource] = now + tendShare*(now-before)
 	if err != nil {
 		e.log.Warn("cannot tend a lease", "id", l.ID, "error", err)
 		return

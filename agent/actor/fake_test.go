@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +75,7 @@ type crash struct{}
 
 // world is a host without a kernel: one number for each target, and a fuse that kills the process at a chosen point.
 type world struct {
+	mu      sync.Mutex // the loop and a test look at the host in turn
 	values  map[string]int64
 	writes  map[int64]int // how often each value was written
 	fuse    int           // crash when it reaches zero; negative: never
@@ -101,6 +103,8 @@ func (w *world) burn() {
 }
 
 func (w *world) Prior(_ context.Context, t command.Target) (actuator.State, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	v, ok := w.values[t.String()]
 	if !ok {
 		return actuator.State{}, command.Refuse(command.ReasonNoTarget, "there is no %s", t)
@@ -109,6 +113,8 @@ func (w *world) Prior(_ context.Context, t command.Target) (actuator.State, erro
 }
 
 func (w *world) Write(_ context.Context, c actuator.Change) (actuator.State, string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.burn()
 	if w.fail != nil {
 		return c.State, "", w.fail
@@ -126,6 +132,12 @@ func (w *world) Write(_ context.Context, c actuator.Change) (actuator.State, str
 }
 
 func (w *world) Look(_ context.Context, c actuator.Change) (actuator.Standing, string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.look(c)
+}
+
+func (w *world) look(c actuator.Change) (actuator.Standing, string, error) {
 	v, ok := w.values[c.Target.String()]
 	switch {
 	case !ok:
@@ -140,12 +152,14 @@ func (w *world) Look(_ context.Context, c actuator.Change) (actuator.Standing, s
 	return actuator.Other, strconv.FormatInt(v, 10), nil
 }
 
-func (w *world) Restore(ctx context.Context, c actuator.Change) (actuator.Standing, string, error) {
+func (w *world) Restore(_ context.Context, c actuator.Change) (actuator.Standing, string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.burn()
 	if w.fail != nil {
 		return 0, "", w.fail
 	}
-	s, text, err := w.Look(ctx, c)
+	s, text, err := w.look(c)
 	if err != nil || s == actuator.Gone || s == actuator.Other {
 		return s, text, err
 	}
@@ -290,7 +304,11 @@ func (r *rig) want(got []command.Result, p command.Phase, reason command.Reason)
 	return last
 }
 
-func (r *rig) value(target string) int64 { return r.world.values[cgroup(target).String()] }
+func (r *rig) value(target string) int64 {
+	r.world.mu.Lock()
+	defer r.world.mu.Unlock()
+	return r.world.values[cgroup(target).String()]
+}
 
 func (r *rig) wantValue(target string, v int64) {
 	r.t.Helper()

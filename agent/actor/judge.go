@@ -114,9 +114,10 @@ func (v View) address(c command.Command) *command.Refusal {
 	return nil
 }
 
-// time checks the signed times against the wall clock, and the wait since receipt against the boot clock.
+// time checks the signed times against the wall clock, and the wait since receipt against the boot clock. A clock that
+// was just set does not stand in the way of taking something back.
 func (v View) time(c command.Command) *command.Refusal {
-	if v.Stepped != 0 {
+	if v.Stepped != 0 && c.Kind != command.Revert && c.Kind != command.Kill {
 		return command.Refuse(command.ReasonClockSkew, "this host's clock was set by %s a moment ago: waiting until it is steady", v.Stepped.Round(time.Millisecond))
 	}
 	if ahead := c.Issued.Sub(v.Received.Wall); ahead > MaxSkew {

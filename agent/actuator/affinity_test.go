@@ -339,3 +339,29 @@ func FuzzParseTree(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkTend(b *testing.B) {
+	a := New(Config{}).Affinity
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	a.self = -1 // the benchmark narrows nothing: it looks at itself with all its CPUs
+	target := command.Target{Process: &command.Process{Exe: self}}
+	state, err := a.Prior(b.Context(), target)
+	if err != nil {
+		b.Skipf("this process cannot be looked at: %v", err)
+	}
+	ch := Change{Target: target, State: state, Values: []int64{100}}
+	all, err := a.proc.processes()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if ch.State, _, err = a.Tend(b.Context(), ch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(all)), "processes")
+}
