@@ -71,6 +71,7 @@ type Stats struct {
 type segment struct {
 	id          uint64
 	boot        BootID
+	owner       *boot // nil: no batches
 	first, last uint64 // batches; last < first: none
 	lastAt      int64
 	bytes       int64
@@ -204,13 +205,12 @@ func (q *Queue) recover(id uint64, acks map[BootID]uint64) {
 			continue
 		}
 		if seg.count == 0 {
-			seg.boot, seg.first = r.Boot, r.Seq
+			seg.boot, seg.first, seg.owner = r.Boot, r.Seq, q.boot(r.Boot)
 		} else if r.Boot != seg.boot {
 			continue // not as this package writes it
 		}
 		seg.note(&r)
-		b := q.boot(r.Boot)
-		b.last = max(b.last, r.Seq)
+		seg.owner.last = max(seg.owner.last, r.Seq)
 		q.now = max(q.now, r.At)
 	}
 	q.stats.BadRecords += uint64(s.bad)
@@ -322,7 +322,7 @@ func (q *Queue) writeLocked(r *Record) error {
 	}
 	seg := q.segments[len(q.segments)-1]
 	if seg.count == 0 {
-		seg.boot, seg.first = r.Boot, r.Seq
+		seg.boot, seg.first, seg.owner = r.Boot, r.Seq, q.currentLocked()
 	}
 	seg.note(r)
 	q.onDisk = r.Seq
@@ -479,7 +479,7 @@ func (q *Queue) trimLocked() {
 }
 
 func (q *Queue) ackedLocked(s *segment) bool {
-	return s.count == 0 || s.last <= q.boot(s.boot).acked
+	return s.count == 0 || s.last <= s.owner.acked
 }
 
 // unackedLocked returns how many batches of a segment are unacked, and about how many bytes.
@@ -487,7 +487,7 @@ func (q *Queue) unackedLocked(s *segment) (uint64, int64) {
 	if q.ackedLocked(s) {
 		return 0, 0
 	}
-	n := min(s.count, s.last-max(q.boot(s.boot).acked, s.first-1))
+	n := min(s.count, s.last-max(s.owner.acked, s.first-1))
 	return n, int64(float64(s.countBytes) * float64(n) / float64(s.count))
 }
 

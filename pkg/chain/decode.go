@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"errors"
 	"hash/maphash"
 	"slices"
 
@@ -46,9 +47,6 @@ type Decoder struct {
 	dictSame bool         // series are still those of that section
 }
 
-// staged is a series section that was read and not yet applied.
-type staged struct{ series []*Series }
-
 // Decode takes the next frame, which it neither keeps nor changes. An error is one of ErrVersion, ErrNeedKey, ErrCorrupt and
 // ErrLimit; the accessors then tell nothing of the refused frame and Samples is empty.
 func (d *Decoder) Decode(frame []byte) error {
@@ -59,7 +57,7 @@ func (d *Decoder) Decode(frame []byte) error {
 	}
 	r := reader{b: frame}
 	flags, err := r.preamble()
-	if err == ErrVersion { //nolint:errorlint // preamble returns it bare
+	if errors.Is(err, ErrVersion) {
 		return err
 	}
 	counter := r.uvarint()
@@ -90,7 +88,7 @@ func (d *Decoder) take(r *reader, flags byte, key bool) error {
 	}
 	ran := r.uvarint()
 
-	var st staged
+	var fresh []*Series
 	var ended []int32
 	repeated := false
 	switch {
@@ -103,10 +101,10 @@ func (d *Decoder) take(r *reader, flags byte, key bool) error {
 				break
 			}
 		}
-		st = d.stage(r, true, nil)
+		fresh = d.stage(r, true, nil)
 	case flags&flagSeries != 0:
 		ended = d.ended(r)
-		st = d.stage(r, false, ended)
+		fresh = d.stage(r, false, ended)
 	}
 	if r.err != nil {
 		return r.err
@@ -116,19 +114,19 @@ func (d *Decoder) take(r *reader, flags byte, key bool) error {
 	w := bitReader{b: r.b}
 	if key {
 		if !repeated {
-			d.replace(st)
+			d.replace(fresh)
 		}
 		d.readKey(&w)
 	} else {
-		d.apply(st, ended)
-		if err := d.readDelta(&w, st); err != nil {
+		d.apply(fresh, ended)
+		if err := d.readDelta(&w, fresh); err != nil {
 			return err
 		}
 	}
 	if !w.ok() {
 		return corrupt("columns")
 	}
-	d.tell(key, st, ended)
+	d.tell(key, fresh, ended)
 	return nil
 }
 
@@ -184,8 +182,7 @@ func (d *Decoder) ended(r *reader) []int32 {
 
 // stage reads a series section. In a key frame a series that is known already is the one that is known; in a delta
 // frame no series may stand where another lives on.
-func (d *Decoder) stage(r *reader, key bool, ended []int32) staged {
-	var list []*Series
+func (d *Decoder) stage(r *reader, key bool, ended []int32) []*Series {
 	type run struct{ slot, n, ref int }
 	var few [8]run
 	runs := few[:0]
@@ -195,15 +192,15 @@ func (d *Decoder) stage(r *reader, key bool, ended []int32) staged {
 		ref += unzigzag(r.uvarint())
 		length := r.below(MaxSeries, "series") + 1
 		if r.err != nil {
-			return staged{}
+			return nil
 		}
 		if slot+length > MaxSeries {
 			r.fail(limit("slots"))
-			return staged{}
+			return nil
 		}
 		if ref < 0 || ref+int64(length) > 1<<32 {
 			r.fail(corrupt("ref"))
-			return staged{}
+			return nil
 		}
 		runs = append(runs, run{slot, length, int(ref)})
 		slot, ref, total = slot+length, ref+int64(length), total+length
@@ -214,14 +211,14 @@ func (d *Decoder) stage(r *reader, key bool, ended []int32) staged {
 		r.fail(corrupt("dictionary"))
 	}
 	if r.err != nil {
-		return staged{}
+		return nil
 	}
 	plain, err := unpack(packed, size)
 	if err != nil {
 		r.fail(err)
-		return staged{}
+		return nil
 	}
-	list = make([]*Series, 0, total)
+	list := make([]*Series, 0, total)
 	e := reader{b: plain}
 	var before *Series
 	for _, u := range runs {
@@ -234,7 +231,7 @@ func (d *Decoder) stage(r *reader, key bool, ended []int32) staged {
 			if !key && known != nil {
 				if _, gone := slices.BinarySearch(ended, int32(i)); !gone {
 					r.fail(corrupt("slot taken"))
-					return staged{}
+					return nil
 				}
 			}
 			if known != nil && (!key || known.Ref != ref) {
@@ -243,7 +240,7 @@ func (d *Decoder) stage(r *reader, key bool, ended []int32) staged {
 			s := entry(&e, known, before)
 			if e.err != nil {
 				r.fail(e.err)
-				return staged{}
+				return nil
 			}
 			if s != known {
 				s.Index, s.Ref = int32(i), ref
@@ -255,7 +252,7 @@ func (d *Decoder) stage(r *reader, key bool, ended []int32) staged {
 	if len(e.b) != 0 {
 		r.fail(corrupt("dictionary"))
 	}
-	return staged{list}
+	return list
 }
 
 // entry reads one identity. It returns known if that is the same, and else a new Series which shares with before what
@@ -329,29 +326,29 @@ func entry(r *reader, known, before *Series) *Series {
 }
 
 // replace makes the staged series all there are.
-func (d *Decoder) replace(st staged) {
+func (d *Decoder) replace(fresh []*Series) {
 	for i := range d.series {
 		d.series[i], d.slots[i].group = nil, noGroup
 	}
 	d.live = 0
-	d.start(st)
+	d.start(fresh)
 	d.dictSame = true
 }
 
 // apply ends and starts series.
-func (d *Decoder) apply(st staged, ended []int32) {
+func (d *Decoder) apply(fresh []*Series, ended []int32) {
 	for _, i := range ended {
 		d.series[i], d.slots[i].group = nil, noGroup
 	}
 	d.live -= len(ended)
-	d.start(st)
-	if len(ended)+len(st.series) > 0 {
+	d.start(fresh)
+	if len(ended)+len(fresh) > 0 {
 		d.dictSame = false
 	}
 }
 
-func (d *Decoder) start(st staged) {
-	for _, s := range st.series {
+func (d *Decoder) start(fresh []*Series) {
+	for _, s := range fresh {
 		for int(s.Index) >= len(d.series) {
 			d.series = append(d.series, nil)
 			d.told = append(d.told, nil)
@@ -362,7 +359,7 @@ func (d *Decoder) start(st staged) {
 		d.raw[s.Index] = 0
 		d.slots[s.Index] = slot{ref: s.Ref, group: s.Group, float: s.Float, width: startWidth}
 	}
-	d.live += len(st.series)
+	d.live += len(fresh)
 }
 
 func (d *Decoder) readKey(w *bitReader) {
@@ -401,8 +398,8 @@ func getRaw(w *bitReader, float bool) int64 {
 	return unzigzag(1<<(n-1) | w.getLong(n-1))
 }
 
-func (d *Decoder) readDelta(w *bitReader, st staged) error {
-	for _, s := range st.series {
+func (d *Decoder) readDelta(w *bitReader, fresh []*Series) error {
+	for _, s := range fresh {
 		d.raw[s.Index] = getRaw(w, s.Float)
 	}
 	n := w.getE(0)
@@ -414,7 +411,7 @@ func (d *Decoder) readDelta(w *bitReader, st staged) error {
 		d.gaps = append(d.gaps, uint32(min(w.getE(3), MaxSeries)))
 	}
 	d.gaps = append(d.gaps, MaxSeries) // after the last one, none changes
-	gap, left, fresh := 0, d.gaps[0], st.series
+	gap, left := 0, d.gaps[0]
 	for i := range d.slots {
 		s := &d.slots[i]
 		if d.ran>>s.group&1 == 0 {
@@ -482,7 +479,7 @@ func getFloat(w *bitReader) uint64 {
 }
 
 // tell makes Added and Gone out of what changed since the last frame that was taken.
-func (d *Decoder) tell(key bool, st staged, ended []int32) {
+func (d *Decoder) tell(key bool, fresh []*Series, ended []int32) {
 	if key {
 		for i := range d.series {
 			d.tellOne(i)
@@ -492,7 +489,7 @@ func (d *Decoder) tell(key bool, st staged, ended []int32) {
 	for _, i := range ended {
 		d.tellOne(int(i))
 	}
-	for _, s := range st.series {
+	for _, s := range fresh {
 		d.tellOne(int(s.Index))
 	}
 }
