@@ -168,7 +168,7 @@ func TestNewestSessionWins(t *testing.T) {
 		a := w.enrol("web-1")
 		a.open()
 		settle(time.Second)
-		twin := *w.enrol("web-1")
+		twin := w.enrol("web-1")
 		twin.open()
 		settle(5 * time.Second)
 		got := answers(a, (*agentv1.SessionResponse).GetRefusal)
@@ -184,7 +184,7 @@ func TestNewestSessionWins(t *testing.T) {
 		}
 		twin.tick()
 		settle(time.Second)
-		if len(answers(&twin, (*agentv1.SessionResponse).GetAck)) != 1 {
+		if len(answers(twin, (*agentv1.SessionResponse).GetAck)) != 1 {
 			t.Error("the new session is not served")
 		}
 	})
@@ -207,7 +207,7 @@ func TestRevokedAndExpiredAreCutWithinFiveSeconds(t *testing.T) {
 		if got := answers(a, (*agentv1.SessionResponse).GetRefusal); len(got) != 1 || got[0].GetClass() != agentv1.Refusal_CLASS_STOP {
 			t.Errorf("told %v", got)
 		}
-		if a2 := *a; a2.openFails() != codes.Unavailable { // the handshake itself is refused
+		if a.openFails() != codes.Unavailable { // the handshake itself is refused
 			t.Error("a revoked certificate opens a connection")
 		}
 		<-b.done
