@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"flag"
 	"os"
 	"strconv"
 	"testing"
@@ -21,7 +22,9 @@ var helpers = map[string]func(args []string) error{
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	rig.Dispatch(helpers)
+	rig.RunInside(insides)
 	os.Exit(m.Run())
 }
 

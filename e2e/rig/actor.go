@@ -73,7 +73,7 @@ func (a *Actor) Start(t testing.TB) {
 	t.Helper()
 	argv := append(append([]string{}, a.wrap...), a.Binary, "run", "--config", a.Config)
 	a.Process = StartCmd(t, exec.Command(argv[0], argv[1:]...))
-	Until(t, 10*time.Second, "the actor listens", func() string {
+	Until(t, 30*time.Second, "the actor listens", func() string {
 		if !a.Running() {
 			t.Fatalf("the actor ended: %s", a.Output())
 		}

@@ -1,0 +1,206 @@
+package rig
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Inside is where a machine finds the test program and bin/.
+const Inside = "/ek"
+
+// insideVariable names the test that the test program runs inside a machine; see RunInside.
+const insideVariable = "EK2E_INSIDE"
+
+// verdict is the line by which a machine tells how its test ended.
+var verdict = regexp.MustCompile(`ek2e exit (\S+)`)
+
+// job is an init system's job that runs the test program and then turns the machine off.
+const job = `[Unit]
+Description=the test inside this machine
+After=basic.target dbus.service
+[Service]
+Type=oneshot
+Environment=EK2E_INSIDE=%[2]s EK2E_ROOT=%[1]s EK2E_CPU=%[3]s GOMAXPROCS=2
+ExecStart=%[1]s/e2e.test -test.v -test.timeout 4m
+ExecStopPost=/bin/sh -c 'echo "ek2e exit $EXIT_STATUS" >/dev/console; systemctl poweroff --no-block'
+StandardOutput=journal+console
+StandardError=journal+console
+TimeoutStartSec=300
+[Install]
+WantedBy=multi-user.target
+`
+
+// RunInside runs one of the tests that belong inside a machine, where this program was started as one's job, and ends
+// the program; else it returns.
+func RunInside(tests map[string]func(*testing.T)) {
+	name := os.Getenv(insideVariable)
+	if name == "" {
+		return
+	}
+	f, ok := tests[name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "there is no test %q for the inside of a machine\n", name)
+		os.Exit(2)
+	}
+	testing.Main(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: name, F: f}}, nil, nil)
+}
+
+// stock puts the test program and bin/ into a machine's root.
+func stock(t testing.TB, root string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Copy(t, self, filepath.Join(root, Inside, "e2e.test"))
+	Copy(t, Binary(t, "evenkeel-actor"), filepath.Join(root, Inside, "bin", "evenkeel-actor"))
+}
+
+// debian makes a copy of the minimal Debian with a job in it, the actor installed as its package would, and every
+// shipped unit in place.
+func debian(t testing.TB, inside, controller string) string {
+	t.Helper()
+	root := filepath.Join(Folder(t), "root")
+	Cached(t, "root/.complete")
+	Must(t, "cp", "-a", filepath.Dir(Cached(t, "root/.complete")), root)
+	stock(t, root)
+	Copy(t, Binary(t, "evenkeel-actor"), filepath.Join(root, "usr/bin/evenkeel-actor"))
+	Copy(t, Binary(t, "evenkeel-agent"), filepath.Join(root, "usr/bin/evenkeel-agent"))
+	units, err := filepath.Glob(filepath.Join(Root(t), "packaging/systemd/*.service"))
+	if err != nil || len(units) == 0 {
+		t.Fatalf("no units to install: %v", err)
+	}
+	for _, u := range units {
+		Copy(t, u, filepath.Join(root, "etc/systemd/system", filepath.Base(u)))
+	}
+	Write(t, filepath.Join(root, "etc/systemd/system/ek2e.service"), fmt.Sprintf(job, Inside, inside, controller))
+	wants := filepath.Join(root, "etc/systemd/system/multi-user.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/systemd/system/ek2e.service", filepath.Join(wants, "ek2e.service")); err != nil {
+		t.Fatal(err)
+	}
+	for _, unit := range []string{"getty.target", "console-getty.service", "serial-getty@ttyS0.service", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer"} {
+		_ = os.Symlink("/dev/null", filepath.Join(root, "etc/systemd/system", unit))
+	}
+	Write(t, filepath.Join(root, "etc/hostname"), "host-1\n")
+	return root
+}
+
+// judge shows what was said inside and fails the test unless it passed there.
+func judge(t testing.TB, what, output string) {
+	t.Helper()
+	m := verdict.FindStringSubmatch(output)
+	switch {
+	case m == nil:
+		t.Fatalf("the %s did not come to an end:\n%s", what, tail(output, 6000))
+	case m[1] != "0" || !strings.Contains(output, "--- PASS"):
+		t.Fatalf("the test inside the %s failed:\n%s", what, tail(output, 12000))
+	}
+	if os.Getenv("EK2E_KEEP") != "" {
+		t.Log(tail(output, 30000))
+	}
+	for line := range strings.Lines(output) {
+		if strings.Contains(line, "--- PASS") || strings.Contains(line, "_test.go:") {
+			t.Logf("%s: %s", what, strings.TrimSpace(line))
+		}
+	}
+}
+
+// Container boots systemd as the first process of a container with a root, process ids and network of its own, and runs
+// a test inside. The host's own root is never booted from, and no daemon of the host is asked.
+func Container(t testing.TB, inside string, patience time.Duration) {
+	t.Helper()
+	root := debian(t, inside, "absent")
+	cmd := exec.Command("systemd-nspawn", "--quiet", "-D", root, "--machine=ek2e", "--register=no", "--keep-unit", "--private-network",
+		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only", "--boot")
+	p := StartCmd(t, cmd)
+	wait(t, p, patience, "container")
+	judge(t, "container", p.Output())
+}
+
+// VM is a virtual machine without a disk: the kernel and one archive as its root.
+type VM struct {
+	Root   string // folder that becomes the root
+	Init   string // first program
+	Memory int    // MiB
+	CPUs   int
+}
+
+// Run boots the machine, waits until it turns itself off and returns what it said.
+func (vm VM) Run(t testing.TB, patience time.Duration) string {
+	t.Helper()
+	archive := filepath.Join(Folder(t), "root.cpio")
+	pack := exec.Command("sh", "-c", `find . -print0 | cpio --quiet -0 -o -H newc >"$1"`, "sh", archive)
+	pack.Dir = vm.Root
+	if out, err := pack.CombinedOutput(); err != nil {
+		t.Fatalf("cannot pack the machine's root: %v\n%s", err, out)
+	}
+	p := StartCmd(t, exec.Command("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-m", strconv.Itoa(vm.Memory), "-smp", strconv.Itoa(vm.CPUs),
+		"-kernel", Cached(t, "kernel/vmlinuz"), "-initrd", archive, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
+		"-no-reboot", "-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off random.trust_cpu=on rdinit="+vm.Init))
+	wait(t, p, patience, "virtual machine")
+	return p.Output()
+}
+
+func wait(t testing.TB, p *Process, patience time.Duration, what string) {
+	t.Helper()
+	began := time.Now()
+	select {
+	case <-p.Done():
+		t.Logf("%s: from start to power-off %s", what, time.Since(began).Round(100*time.Millisecond))
+	case <-time.After(patience):
+		t.Errorf("the %s did not turn itself off within %s", what, patience)
+		p.End()
+	}
+}
+
+// init of a machine without an init system: the kernel's file systems, and then the tests of the wanted names.
+const plainInit = `#!/bin/busybox sh
+export PATH=/bin EK2E_ROOT=%[1]s
+/bin/busybox mkdir -p /proc /sys /dev /tmp /run
+/bin/busybox mount -t proc proc /proc
+/bin/busybox --install -s /bin
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+ip link set lo up
+%[1]s/e2e.test -test.v -test.timeout 3m -test.run '%[2]s'
+echo "ek2e exit $?"
+poweroff -f
+`
+
+// PlainVM runs tests of this program in a virtual machine with cgroups of version 2 and nothing but busybox.
+func PlainVM(t testing.TB, tests string, patience time.Duration) {
+	t.Helper()
+	root := filepath.Join(Folder(t), "root")
+	stock(t, root)
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	Copy(t, busybox, filepath.Join(root, "bin/busybox"))
+	Write(t, filepath.Join(root, "init"), fmt.Sprintf(plainInit, Inside, tests))
+	if err := os.Chmod(filepath.Join(root, "init"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	judge(t, "virtual machine", VM{Root: root, Init: "/init", Memory: 768, CPUs: 2}.Run(t, patience))
+}
+
+// SystemdVM boots the minimal Debian's systemd in a virtual machine, with a cpu controller that is its own, and runs a
+// test inside.
+func SystemdVM(t testing.TB, inside string, patience time.Duration) {
+	t.Helper()
+	root := debian(t, inside, "present")
+	judge(t, "virtual machine", VM{Root: root, Init: "/lib/systemd/systemd", Memory: 1536, CPUs: 2}.Run(t, patience))
+}
