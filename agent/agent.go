@@ -42,6 +42,8 @@ const (
 	ackWait = 5 * time.Second
 	// statusEvery is how often last-status.json is written.
 	statusEvery = 30 * time.Second
+	// settleAfter is when an agent is done with what only a start needs.
+	settleAfter = 10 * time.Second
 )
 
 // Options are what New needs.
@@ -282,12 +284,16 @@ func placesOf(places []probe.Place) []link.Place {
 
 // keepStatus leaves a status behind now and then, so that there is one after a crash.
 func (a *Agent) keepStatus(ctx context.Context) error {
+	started := time.NewTimer(settleAfter)
+	defer started.Stop()
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-started.C:
+			settle()
 		case <-tick.C:
 			a.writeStatus(false)
 		}

@@ -30,7 +30,7 @@ func TestAppendBatch(t *testing.T) {
 		boot := rapid.SampledFrom([][]byte{nil, bytes.Repeat([]byte{9}, 16)}).Draw(t, "boot")
 		seq := rapid.Uint64Min(1).Draw(t, "seq")
 		backfill := rapid.Bool().Draw(t, "backfill")
-		frame := rapid.SliceOfN(rapid.Byte(), 1, 40000).Draw(t, "frame")
+		frame := bytes.Repeat(rapid.SliceOfN(rapid.Byte(), 1, 8).Draw(t, "bytes"), rapid.IntRange(1, 5000).Draw(t, "times"))
 		got := &agentv1.SessionRequest{}
 		if err := proto.Unmarshal(appendBatch(nil, boot, seq, backfill, frame), got); err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"text/tabwriter"
 	"time"
 
@@ -31,6 +32,8 @@ func (a *app) run() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// The agent works for a millisecond a second: on a large host more would only cost memory.
+			runtime.GOMAXPROCS(min(2, runtime.GOMAXPROCS(0)))
 			g, err := agent.New(agent.Options{Config: cfg, Log: log})
 			if errors.Is(err, agent.ErrNotEnrolled) {
 				return usage("%w", err)
