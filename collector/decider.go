@@ -429,15 +429,16 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 			}
 		}
 		out = append(out, c)
-		// A component is a cause by itself only while its host is none: what the host does to it is the host's.
+		// What a crowded host does to a component is the host's, and opens no second incident; one that is open stays its own.
 		for _, component := range sortedKeys(members) {
 			v := members[component]
 			ref := servicemap.MemberRef(manifest.Ref(component), h.name)
 			m := incident.Cause{Ref: string(ref), Host: h.name, Condition: incident.Good}
+			_, open := d.book.Of(now, m.Ref)
 			switch {
-			case c.Condition != incident.Good || v.State == overload.Unknown:
+			case v.State == overload.Unknown:
 				m.Condition = incident.Unknown
-			case v.State == overload.Overloaded:
+			case v.State == overload.Overloaded && (open || c.Condition != incident.Bad || v.Detector != waitsForCPU):
 				m.Condition, m.Level = incident.Bad, v.Level
 				m.Title, m.Detail = fmt.Sprintf("%s is unwell: %s", ref, v.Detector), evidence(&v)
 				m.Impacts = d.impacts(nil, snapshot, ref, now)
@@ -447,6 +448,9 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 	}
 	return out
 }
+
+// waitsForCPU is the shipped detector of what a component suffers on a crowded host.
+const waitsForCPU = "component-cpu-delay"
 
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))

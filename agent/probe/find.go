@@ -159,6 +159,9 @@ func (c *Components) followCgroup(w *component, walk bool, now time.Time) {
 	c.mark++
 	for i := range w.dirs {
 		b, err := c.r.read(&w.dirs[i])
+		// On cgroup v1 an open cgroup.procs answers from a list that the kernel keeps as long as it is read once a second: a
+		// process that came later would never be seen.
+		w.dirs[i].close()
 		if err != nil {
 			if i == 0 {
 				w.closeDirs() // it was removed, and may be made anew

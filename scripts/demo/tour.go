@@ -36,6 +36,7 @@ type demo struct {
 	stop   context.CancelFunc // ends the load
 	api    *client.Client
 	onset  time.Time
+	prior  string // of the knob, before anything happened
 
 	printing sync.Mutex
 }
@@ -77,6 +78,9 @@ func (d *demo) tour(ctx context.Context) error {
 	d.load = newLoad(fmt.Sprintf("http://127.0.0.1:%s/work", port), perSecond)
 	go d.load.run(loadCtx)
 	d.say("shop server on port %s, worth 12000 EUR an hour; %.0f requests a second, open loop, %.1f CPUs of work", port, perSecond, d.place.demand())
+	if err := d.startWorker(); err != nil {
+		return err
+	}
 
 	if err := d.startDev(ctx); err != nil {
 		return err
@@ -212,22 +216,38 @@ func (d *demo) measureBefore(ctx context.Context) (time.Duration, error) {
 	return before, nil
 }
 
-func (d *demo) startBatch(ctx context.Context) error {
+func (d *demo) startWorker() error {
 	if d.sabotage == "batch" {
-		d.onset = time.Now()
-		d.say("batch job left out on purpose")
 		return nil
 	}
-	p, _, err := d.spawn("demo-batch", "--for", "2m")
+	p, _, err := d.spawn("demo-batch", "--wait", "--for", "3m")
 	if err != nil {
 		return err
 	}
 	d.batch = p
 	if err := d.place.enter(p.pid(), "batch"); err != nil {
-		return fmt.Errorf("cannot place the batch job: %w", err)
+		return fmt.Errorf("cannot place the batch worker: %w", err)
+	}
+	d.say("batch worker, worth 40 EUR an hour, waits for a job")
+	return nil
+}
+
+func (d *demo) startBatch(ctx context.Context) error {
+	if d.batch != nil {
+		var err error
+		if d.prior, err = d.place.knob(d.batch.pid()); err != nil {
+			return err
+		}
 	}
 	d.onset = time.Now()
-	d.say("onset: batch job started, 8 threads for each CPU, worth 40 EUR an hour")
+	if d.batch == nil {
+		d.say("batch worker left out on purpose: there is no job")
+		return nil
+	}
+	if err := d.batch.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return fmt.Errorf("the batch worker takes no job: %w", err)
+	}
+	d.say("onset: the batch worker has a job, 8 threads for each CPU")
 	return ctx.Err()
 }
 
@@ -306,10 +326,10 @@ func (d *demo) measureAfter(ctx context.Context) (time.Duration, error) {
 }
 
 func (d *demo) endBatch() error {
-	if err := d.batch.terminate(5 * time.Second); err != nil {
+	if err := d.batch.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
 		return fmt.Errorf("the batch job does not end: %w", err)
 	}
-	d.say("batch job ended")
+	d.say("the batch job ended, its worker waits")
 	return nil
 }
 
@@ -338,19 +358,12 @@ func (d *demo) untilReverted(ctx context.Context, watched <-chan *operatorv1.Act
 
 // knobRestored looks at the kernel itself, not at what anybody reported.
 func (d *demo) knobRestored() error {
-	if !d.place.groups() {
-		return nil // the processes are gone, and their masks with them
-	}
-	knob, err := d.place.knob(0)
+	knob, err := d.place.knob(d.batch.pid())
 	if err != nil {
 		return err
 	}
-	want := "cpu.shares 1024"
-	if d.place.v2 {
-		want = "cpu.weight 100"
-	}
-	if knob != want {
-		return fmt.Errorf("the batch group's %s was not restored: expected %s", knob, want)
+	if knob != d.prior {
+		return fmt.Errorf("the batch worker has %s and not %s again", knob, d.prior)
 	}
 	d.say("read from the kernel: %s again", knob)
 	return nil
