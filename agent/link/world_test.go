@@ -14,6 +14,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"sort"
 	"sync"
 	"testing"
 	"time"
@@ -226,13 +227,13 @@ type reader struct {
 func (r *reader) Next() (uint64, []byte, error) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
-	for _, rec := range r.s.boots[r.boot] {
-		if rec.seq >= r.next {
-			r.next = rec.seq + 1
-			return rec.seq, bytes.Clone(rec.frame), nil
-		}
+	all := r.s.boots[r.boot]
+	i := sort.Search(len(all), func(i int) bool { return all[i].seq >= r.next })
+	if i == len(all) {
+		return 0, nil, io.EOF
 	}
-	return 0, nil, io.EOF
+	r.next = all[i].seq + 1
+	return all[i].seq, bytes.Clone(all[i].frame), nil
 }
 
 func (r *reader) Close() error { return nil }
@@ -257,6 +258,7 @@ type collector struct {
 	mu       sync.Mutex
 	own      link.BootID
 	stored   map[link.BootID]map[uint64]bool
+	upTo     map[link.BootID]uint64 // what contiguous found last
 	problems []string
 	sessions int
 	open     []*peerSession
@@ -333,10 +335,11 @@ func (c *collector) Renew(_ context.Context, r *agentv1.RenewRequest) (*agentv1.
 
 // contiguous returns the highest seq up to which everything of the boot is stored.
 func (c *collector) contiguous(boot link.BootID) uint64 {
-	n := uint64(0)
+	n := c.upTo[boot]
 	for c.stored[boot][n+1] {
 		n++
 	}
+	c.upTo[boot] = n
 	return n
 }
 
@@ -540,7 +543,8 @@ func newWorld(t testing.TB, tune func(w *world, cfg *link.Config)) *world {
 	boot := link.BootID{0: 7}
 	w.spool = newSpool(boot)
 	w.coll = &collector{
-		t: t, ca: w.ca, initial: 64 << 10, ackAt: 5 * time.Second, stored: map[link.BootID]map[uint64]bool{}, life: 24 * time.Hour, keeps: true,
+		t: t, ca: w.ca, initial: 64 << 10, ackAt: 5 * time.Second, stored: map[link.BootID]map[uint64]bool{},
+		upTo: map[link.BootID]uint64{}, life: 24 * time.Hour, keeps: true,
 	}
 	w.id = newHolder(t, w.ca, 24*time.Hour)
 	cfg := link.Config{
