@@ -249,6 +249,10 @@ func (d *decider) signals(h *host) []servicemap.Signal {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var out []servicemap.Signal
+	for i := range h.gone {
+		out = append(out, d.health.Graph().SignalsOf(&h.gone[i])...)
+	}
+	h.gone = nil
 	for key := range h.verdicts {
 		v := h.verdicts[key]
 		out = append(out, d.health.Graph().SignalsOf(&v)...)

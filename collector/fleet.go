@@ -58,6 +58,7 @@ type host struct {
 	actor     command.ActorReport
 	places    map[string]session.Place
 	verdicts  map[string]overload.Verdict
+	gone      []overload.Verdict // that the decider has not taken off the map yet
 	valued    []string
 }
 
@@ -159,6 +160,12 @@ func (f *fleet) Observe(t ingest.Tick) {
 func (h *host) keep(changed []overload.Verdict) bool {
 	for i := range changed {
 		v := changed[i]
+		if v.Gone {
+			delete(h.verdicts, v.Key())
+			v.Evidence = nil
+			h.gone = append(h.gone, v)
+			continue
+		}
 		v.Evidence = append([]overload.Evidence(nil), v.Evidence...)
 		h.verdicts[v.Key()] = v
 	}

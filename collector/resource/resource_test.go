@@ -32,7 +32,9 @@ metadata: {name: shop}
 spec: {criticality: 1, dependsOn: [{ref: component/web}]}
 `
 
-func files(text string) []manifest.File { return []manifest.File{{Name: "map.yaml", Text: []byte(text)}} }
+func files(text string) []manifest.File {
+	return []manifest.File{{Name: "map.yaml", Text: []byte(text)}}
+}
 
 func open(t *testing.T, store state.Store, changed func(*manifest.Set)) *resource.Keeper {
 	t.Helper()

@@ -209,7 +209,7 @@ func (s *State) Snapshot() *Snapshot {
 // SignalsOf returns what a verdict says of the nodes of the map: of its host; of the component that is its subject, as a
 // member on that host; and, where its detector applies to components, of every component on the host.
 func (g *Graph) SignalsOf(v *overload.Verdict) []Signal {
-	sig := Signal{Source: string(manifest.RefOf(manifest.KindDetector, v.Detector)), Range: health.Exactly(v.Level)}
+	sig := Signal{Source: string(manifest.RefOf(manifest.KindDetector, v.Detector)), Range: health.Exactly(v.Level), Gone: v.Gone}
 	switch v.State {
 	case overload.Unknown:
 		sig.Range = health.Unknown

@@ -299,7 +299,9 @@ func (x *session) batch(in *inbound) error {
 	}
 	if err := x.input.Push(b); err != nil {
 		if errors.Is(err, ingest.ErrClosed) {
-			return nil // a newer session has taken over, and this one is told so
+			// A newer one has taken over. If it failed before it could say so, this one is told here.
+			x.server.end(x, retryAfter("another session of this host was opened", time.Second), 2*time.Second)
+			return nil
 		}
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
