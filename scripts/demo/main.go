@@ -17,11 +17,13 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/evenkeel/evenkeel/scripts/demo/stage"
 )
 
 func main() {
 	d := &demo{out: os.Stdout, keep: os.Getenv("KEEP") == "1"}
-	flag.StringVar(&d.state, "state", "", "folder for everything that the demo writes (default: a new one under .state)")
+	flag.StringVar(&d.State, "state", "", "folder for everything that the demo writes (default: a new one under .state)")
 	flag.StringVar(&d.sabotage, "break", "", "break the demo on purpose, to see it fail: permissions, batch or actor")
 	flag.BoolVar(&d.session, "session", false, "do as if not root: one session and process.affinity")
 	flag.Parse()
@@ -49,21 +51,21 @@ func (d *demo) run(ctx context.Context) (err error) {
 	default:
 		return fmt.Errorf("--break %s: expected permissions, batch or actor", d.sabotage)
 	}
-	if d.bin, err = binaries(); err != nil {
+	if d.Bin, err = stage.Binaries(); err != nil {
 		return err
 	}
-	if d.state == "" {
+	if d.State == "" {
 		if err := os.MkdirAll(".state", 0o755); err != nil {
 			return err
 		}
-		if d.state, err = os.MkdirTemp(".state", "demo-"); err != nil {
+		if d.State, err = os.MkdirTemp(".state", "demo-"); err != nil {
 			return err
 		}
 	}
-	if d.state, err = filepath.Abs(d.state); err != nil {
+	if d.State, err = filepath.Abs(d.State); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.cleanUp()) }()
+	defer func() { err = errors.Join(err, d.Stop()) }()
 	if err := d.tour(bounded); err != nil {
 		if cause := context.Cause(bounded); bounded.Err() != nil && ctx.Err() == nil {
 			return errors.Join(cause, err)
@@ -72,23 +74,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	if d.keep {
 		fmt.Fprintf(d.out, "\nKEEP=1: it goes on running until you press Ctrl-C. Ask it with\n  export EVENKEEL_CONTEXT=%s\n  %s map\n",
-			d.contextFile(), filepath.Join(d.bin, "evenkeel"))
+			d.ContextFile(), filepath.Join(d.Bin, "evenkeel"))
 		<-ctx.Done()
 	}
 	return nil
-}
-
-// binaries returns the folder of this program, which holds the others.
-func binaries() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Dir(self)
-	for _, name := range []string{"evenkeel-collector", "evenkeel-agent", "evenkeel-actor", "demo-server", "demo-batch"} {
-		if !exists(filepath.Join(dir, name)) {
-			return "", fmt.Errorf("%s is not in %s: run make demo, which builds it", name, dir)
-		}
-	}
-	return dir, nil
 }

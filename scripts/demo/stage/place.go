@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"errors"
@@ -10,31 +10,31 @@ import (
 	"strings"
 )
 
-// place is how the two demo processes share the machine: as siblings in the cpu hierarchy where that can be written,
+// Place is how the two demo processes share the machine: as siblings in the cpu hierarchy where that can be written,
 // else in one session, since autogroup isolates sessions from each other.
-type place struct {
+type Place struct {
 	root   string // mount of the cpu hierarchy; "" without cgroups
 	v2     bool
 	parent string // "/evenkeel-demo-PID"
 }
 
-// findPlace looks for a writable cpu hierarchy and makes the demo's groups in it.
-func findPlace() (*place, string) {
+// FindPlace looks for a writable cpu hierarchy and makes the groups in it. The text says what was found.
+func FindPlace() (*Place, string) {
 	if os.Geteuid() != 0 {
-		return &place{}, "not root: one session, process.affinity"
+		return &Place{}, "not root: one session, process.affinity"
 	}
-	p := &place{parent: "/evenkeel-demo-" + strconv.Itoa(os.Getpid())}
+	p := &Place{parent: "/evenkeel-demo-" + strconv.Itoa(os.Getpid())}
 	switch {
-	case exists("/sys/fs/cgroup/cpu/cpu.shares"):
+	case Exists("/sys/fs/cgroup/cpu/cpu.shares"):
 		p.root = "/sys/fs/cgroup/cpu"
 	case hasController("/sys/fs/cgroup", "cpu"):
 		p.root, p.v2 = "/sys/fs/cgroup", true
 	default:
-		return &place{}, "no cpu cgroup hierarchy: one session, process.affinity"
+		return &Place{}, "no cpu cgroup hierarchy: one session, process.affinity"
 	}
 	if err := p.make(); err != nil {
-		p.remove()
-		return &place{}, fmt.Sprintf("cgroups cannot be written (%v): one session, process.affinity", err)
+		p.Remove()
+		return &Place{}, fmt.Sprintf("cgroups cannot be written (%v): one session, process.affinity", err)
 	}
 	kind := "cgroup v1"
 	if p.v2 {
@@ -43,9 +43,13 @@ func findPlace() (*place, string) {
 	return p, fmt.Sprintf("root and %s: sibling groups %s/{server,batch}, cpu.weight", kind, p.parent)
 }
 
-func (p *place) groups() bool { return p.root != "" }
+// Groups reports whether the two have cgroups of their own.
+func (p *Place) Groups() bool { return p.root != "" }
 
-func (p *place) make() error {
+// Parent is the path of the cgroup that holds those of the two.
+func (p *Place) Parent() string { return p.parent }
+
+func (p *Place) make() error {
 	base := filepath.Join(p.root, p.parent)
 	if p.v2 {
 		if err := os.WriteFile(filepath.Join(p.root, "cgroup.subtree_control"), []byte("+cpu"), 0o644); err != nil {
@@ -63,9 +67,9 @@ func (p *place) make() error {
 	return errors.Join(os.Mkdir(filepath.Join(base, "server"), 0o755), os.Mkdir(filepath.Join(base, "batch"), 0o755))
 }
 
-// remove takes the groups away again; they are empty once the demo's processes ended.
-func (p *place) remove() {
-	if !p.groups() {
+// Remove takes the groups away again; they are empty once the demo's processes ended.
+func (p *Place) Remove() {
+	if !p.Groups() {
 		return
 	}
 	base := filepath.Join(p.root, p.parent)
@@ -74,25 +78,25 @@ func (p *place) remove() {
 	}
 }
 
-// enter puts a process into the group called name.
-func (p *place) enter(pid int, name string) error {
-	if !p.groups() {
+// Enter puts a process into the group called name.
+func (p *Place) Enter(pid int, name string) error {
+	if !p.Groups() {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(p.root, p.parent, name, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
 }
 
-// demand is the share of the machine's CPUs that the server needs, and the limit that its owner would call fair.
-func (p *place) demand() float64 {
-	if p.groups() {
+// Demand is the share of the machine's CPUs that the server needs, and the limit that its owner would call fair.
+func (p *Place) Demand() float64 {
+	if p.Groups() {
 		return 0.55 * float64(runtime.NumCPU())
 	}
 	return 0.3 * float64(runtime.NumCPU())
 }
 
-// knob reads what an action on the batch job would change, for the proof that everything was taken back.
-func (p *place) knob(batch int) (string, error) {
-	if p.groups() {
+// Knob reads what an action on the batch job would change, for the proof that everything was taken back.
+func (p *Place) Knob(batch int) (string, error) {
+	if p.Groups() {
 		file := "cpu.shares"
 		if p.v2 {
 			file = "cpu.weight"
@@ -126,7 +130,8 @@ func affinity(pid int) (string, error) {
 	return "CPUs " + strings.Join(lists, " and "), nil
 }
 
-func exists(path string) bool {
+// Exists reports whether there is something at path.
+func Exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }

@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// load sends requests on a fixed schedule, whether or not earlier ones were answered, and counts each latency from the
+// Load sends requests on a fixed schedule, whether or not earlier ones were answered, and counts each latency from the
 // moment at which the request was due: a slow server cannot slow the clock that judges it.
-type load struct {
+type Load struct {
 	url   string
 	every time.Duration
 
@@ -21,15 +21,16 @@ type load struct {
 	pending map[int64]int
 }
 
-func newLoad(url string, perSecond float64) *load {
-	return &load{
+// NewLoad returns a load that sends nothing before Run.
+func NewLoad(url string, perSecond float64) *Load {
+	return &Load{
 		url: url, every: time.Duration(float64(time.Second) / perSecond),
 		windows: map[int64][]time.Duration{}, pending: map[int64]int{},
 	}
 }
 
-// run sends until ctx ends. An unanswered request counts with the time that it has waited so far.
-func (l *load) run(ctx context.Context) {
+// Run sends until ctx ends. An unanswered request counts with the time that it has waited so far.
+func (l *Load) Run(ctx context.Context) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 4096, MaxConnsPerHost: 0, IdleConnTimeout: time.Minute}
 	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
 	defer transport.CloseIdleConnections()
@@ -71,7 +72,7 @@ func (l *load) run(ctx context.Context) {
 	}
 }
 
-func (l *load) note(due time.Time, pending int, took time.Duration) {
+func (l *Load) note(due time.Time, pending int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	second := due.Unix()
@@ -81,9 +82,9 @@ func (l *load) note(due time.Time, pending int, took time.Duration) {
 	}
 }
 
-// p95 returns the 95th percentile over the requests due in [from, to), and how many those were. A request without an
+// P95 returns the 95th percentile over the requests due in [from, to), and how many those were. A request without an
 // answer yet counts with its age.
-func (l *load) p95(from, to time.Time) (time.Duration, int) {
+func (l *Load) P95(from, to time.Time) (time.Duration, int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []time.Duration
@@ -101,13 +102,14 @@ func (l *load) p95(from, to time.Time) (time.Duration, int) {
 	return all[(len(all)*95+99)/100-1], len(all)
 }
 
-// lastSecond is p95 over the newest whole second.
-func (l *load) lastSecond() (time.Duration, int) {
+// LastSecond is P95 over the newest whole second.
+func (l *Load) LastSecond() (time.Duration, int) {
 	end := time.Now().Truncate(time.Second)
-	return l.p95(end.Add(-time.Second), end)
+	return l.P95(end.Add(-time.Second), end)
 }
 
-func millis(d time.Duration) string {
+// Millis writes a latency as people read it.
+func Millis(d time.Duration) string {
 	switch {
 	case d >= 10*time.Second:
 		return fmt.Sprintf("%.0f s", d.Seconds())
