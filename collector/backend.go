@@ -490,6 +490,7 @@ func (b control) ListAudit(_ context.Context, after uint64, limit int, subject s
 }
 
 func (b control) ClusterID() string    { return b.collector.cluster }
+func (b control) CAPin() string        { return b.roster.CA().Pin().String() }
 func (b control) StartedAt() time.Time { return b.collector.started }
 
 func (b control) Simulate(_ context.Context, files []manifest.File, set map[string]string, at time.Time, unknown bool) ([]byte, []manifest.Problem, error) {

@@ -114,7 +114,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	d := &decider{
 		clock: c.clock, log: c.log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(engine, c.log), reachable: reachable,
+		records: newRecords(engine, c.log), reachable: reachable, detail: func(string, time.Time) {},
 	}
 	members, err := roster.Open(ctx, roster.Config{
 		Store: engine, Sealer: sealer, Cluster: cluster, Clock: c.clock, Changed: func(string) { d.do(d.redraw) },
@@ -133,12 +133,12 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	keeper, err := resource.Open(ctx, engine, shipped, c.clock, func(set *manifest.Set) {
+	keeper, err := resource.Open(ctx, resource.Config{Store: engine, Shipped: shipped, Clock: c.clock, Judge: judge, Changed: func(set *manifest.Set) {
 		if compiled, err := detectors(set); err == nil {
 			d.fleet.use(compiled)
 		}
 		d.do(d.redraw)
-	})
+	}})
 	if err != nil {
 		return err
 	}
@@ -162,6 +162,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.detail = intake.SetDetail
 
 	// The ports, bound only now that everything behind them is there.
 	ports, err := c.listen()
@@ -238,6 +239,21 @@ func (c *Collector) whyNotReady() error {
 		return errors.New("the collector is stopping")
 	}
 	return nil
+}
+
+// judge finds what only the reasoning knows to be wrong: signals that there are not, conditions that cannot be met.
+func judge(set *manifest.Set) []manifest.Problem {
+	var out []manifest.Problem
+	for r, spec := range manifest.Of[manifest.Detector](set) {
+		d, err := overload.FromManifest(r.Metadata.Name, spec)
+		if err == nil {
+			_, err = overload.Compile([]overload.Detector{d})
+		}
+		if err != nil {
+			out = append(out, r.ProblemAt("spec.signal", err.Error(), "evenkeel get detectors -o yaml shows those that are shipped"))
+		}
+	}
+	return out
 }
 
 // detectors compiles all detectors of a set.

@@ -20,12 +20,12 @@ const lookBack = 3 * time.Second
 
 // consider asks remedy about every policy that answers a verdict of the host.
 func (d *decider) consider(h *host, now time.Time) {
-	if len(d.policies) == 0 {
-		return
-	}
 	i, open := d.book.Of(now, string(manifest.RefOf(manifest.KindHost, h.name)))
 	if !open {
 		return
+	}
+	if d.labels(h.name)["detail"] != "full" {
+		d.detail(h.name, now.Add(detailAfter))
 	}
 	for _, p := range d.policies {
 		if !p.hosts.Matches(h.name, d.labels(h.name)) {
@@ -53,6 +53,9 @@ func (d *decider) labels(name string) map[string]string {
 	}
 	return nil
 }
+
+// detailAfter is how long every tick is stored after a host was last in trouble.
+const detailAfter = 30 * time.Minute
 
 // stealing is the share of the CPU taken by the hypervisor from which squeezing neighbours brings nothing back.
 const stealing = 0.10

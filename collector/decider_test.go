@@ -341,3 +341,16 @@ spec: {hosts: {names: [a]}, unit: extra.service}
 		}
 	})
 }
+
+// A detector of a signal that nobody has is told in its place, and not kept.
+func TestDetectorOfAnUnknownSignalIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), "")
+		defer w.stop()
+		bad := "apiVersion: evenkeel/v1\nkind: Detector\nmetadata: {name: odd}\nspec:\n  signal: cpu.bussy\n  scope: host\n  act: {above: 90%, of: 2/3}\n"
+		_, problems, err := w.keeper.Apply(t.Context(), []manifest.File{{Name: "odd.yaml", Text: []byte(bad)}}, nil, "ann")
+		if err != nil || len(problems) != 1 || problems[0].Line != 5 || !strings.Contains(problems[0].Text, "cpu.bussy") {
+			t.Errorf("got %v, %v", problems, err)
+		}
+	})
+}

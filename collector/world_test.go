@@ -100,13 +100,15 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 	must(err)
 	d := &decider{
 		clock: time.Now, log: log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(store, log), sessions: w, reachable: w.reachable,
+		records: newRecords(store, log), sessions: w, reachable: w.reachable, detail: func(string, time.Time) {},
 	}
 	w.roster, err = roster.Open(ctx, roster.Config{Store: store, Sealer: sealer, Cluster: cluster, Clock: time.Now, Changed: func(string) { d.do(d.redraw) }})
 	must(err)
 	shipped, err := overload.Defaults()
 	must(err)
-	w.keeper, err = resource.Open(ctx, store, shipped, time.Now, func(*manifest.Set) { d.do(d.redraw) })
+	w.keeper, err = resource.Open(ctx, resource.Config{
+		Store: store, Shipped: shipped, Clock: time.Now, Judge: judge, Changed: func(*manifest.Set) { d.do(d.redraw) },
+	})
 	must(err)
 	compiled, err := detectors(w.keeper.Set())
 	must(err)

@@ -349,7 +349,9 @@ func TestFromCollector(t *testing.T) {
 			{Component: "component/bad", Target: &agentv1.Target{Target: &agentv1.Target_Cgroup{Cgroup: "no slash"}}},
 		}}}})
 		for _, o := range []*agentv1.ReachOrder{
-			{Id: "1", Host: "other", Address: "other:22"}, {Id: "2", Host: "other", Address: "other:9"}, {Id: "3", Host: "dark", Address: "dark"},
+			{Id: "1", Host: "other", Address: "other:22"},
+			{Id: "2", Host: "other", Address: "other:9"},
+			{Id: "3", Host: "dark", Address: "dark"},
 			{Id: "4", Host: "other", Address: "other"},
 		} {
 			s.send(&agentv1.SessionResponse{Message: &agentv1.SessionResponse_Reach{Reach: o}})

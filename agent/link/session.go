@@ -41,7 +41,6 @@ func (l *Link) dialOptions() []grpc.DialOption {
 		grpc.WithStaticConnWindowSize(64 << 10),
 		grpc.WithReadBufferSize(4 << 10),
 		grpc.WithWriteBufferSize(4 << 10),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithMaxHeaderListSize(16 << 10),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),

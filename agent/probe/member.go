@@ -33,7 +33,6 @@ type task struct {
 	tid  int32
 	fd   int
 	wait int64 // nanoseconds on the run queue so far
-	gen  uint64
 }
 
 // members reads processes. It keeps their files open as long as the budget of descriptors lasts, and opens them each time
@@ -42,7 +41,6 @@ type members struct {
 	table  *processTable
 	l      lister
 	budget int
-	gen    uint64
 	path   []byte
 	tids   []int32
 }

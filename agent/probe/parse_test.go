@@ -20,9 +20,16 @@ func TestNumber(t *testing.T) {
 		next int
 		ok   bool
 	}{
-		{"0", 0, 1, true}, {"  42 7", 42, 4, true}, {"\t-1", -1, 3, true}, {"x", 0, 0, false}, {"", 0, 0, false}, {"-", 0, 1, false},
-		{"9223372036854775807", math.MaxInt64, 19, true}, {"9223372036854775808 ", math.MaxInt64, 19, true},
-		{"18446744073709551615 1", math.MaxInt64, 20, true}, {"99999999999999999999999999", math.MaxInt64, 26, true},
+		{"0", 0, 1, true},
+		{"  42 7", 42, 4, true},
+		{"\t-1", -1, 3, true},
+		{"x", 0, 0, false},
+		{"", 0, 0, false},
+		{"-", 0, 1, false},
+		{"9223372036854775807", math.MaxInt64, 19, true},
+		{"9223372036854775808 ", math.MaxInt64, 19, true},
+		{"18446744073709551615 1", math.MaxInt64, 20, true},
+		{"99999999999999999999999999", math.MaxInt64, 26, true},
 	} {
 		v, next, ok := number([]byte(c.in), 0)
 		if v != c.v || next != c.next || ok != c.ok {
@@ -70,8 +77,14 @@ func TestCPUPath(t *testing.T) {
 
 func TestCommonPath(t *testing.T) {
 	for _, c := range [][3]string{
-		{"/a/b", "/a/b", "/a/b"}, {"/a/b", "/a/c", "/a"}, {"/a/b", "/a", "/a"}, {"/a", "/a/b", "/a"}, {"/ab", "/ac", "/"}, {"/a", "/ab", "/"},
-		{"/", "/a", "/"}, {"/a", "/", "/"},
+		{"/a/b", "/a/b", "/a/b"},
+		{"/a/b", "/a/c", "/a"},
+		{"/a/b", "/a", "/a"},
+		{"/a", "/a/b", "/a"},
+		{"/ab", "/ac", "/"},
+		{"/a", "/ab", "/"},
+		{"/", "/a", "/"},
+		{"/a", "/", "/"},
 	} {
 		if got := c[0][:commonPath([]byte(c[0]), []byte(c[1]))]; got != c[2] {
 			t.Errorf("%s and %s have %s in common, want %s", c[0], c[1], got, c[2])
@@ -96,19 +109,26 @@ func TestReaderAgreesWithTheKernel(t *testing.T) {
 		path  string
 		lines bool
 	}{
-		{"/proc/vmstat", true}, {"/proc/net/dev", true}, {"/proc/diskstats", true}, {"/proc/self/mountinfo", true},
-		{"/proc/stat", false}, {"/proc/meminfo", false}, {"/proc/net/snmp", false}, {"/proc/net/netstat", false}, {"/proc/crypto", true},
-		{"/proc/kallsyms", true}, {"/proc/modules", true},
+		{"/proc/vmstat", true},
+		{"/proc/net/dev", true},
+		{"/proc/diskstats", true},
+		{"/proc/self/mountinfo", true},
+		{"/proc/stat", false},
+		{"/proc/meminfo", false},
+		{"/proc/net/snmp", false},
+		{"/proc/net/netstat", false},
+		{"/proc/crypto", true},
+		{"/proc/kallsyms", true},
+		{"/proc/modules", true},
 	} {
 		f := newFile(c.path, c.lines)
-		got, err := r.read(&f)
-		if err != nil {
+		if _, err := r.read(&f); err != nil {
 			if os.IsNotExist(err) || c.path == "/proc/kallsyms" {
 				continue
 			}
 			t.Fatal(err)
 		}
-		got, err = r.read(&f) // again from the start, through the same descriptor
+		got, err := r.read(&f) // again from the start, through the same descriptor
 		if err != nil {
 			t.Fatal(err)
 		}

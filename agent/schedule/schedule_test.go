@@ -185,11 +185,13 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 		}}
 		var ran []bool
 		var gone int
-		r, _ := run(t, schedule.Config{ID: "h", Probes: []schedule.Probe{broken}, Log: slog.New(slog.NewTextHandler(&out, nil)),
+		r, _ := run(t, schedule.Config{
+			ID: "h", Probes: []schedule.Probe{broken}, Log: slog.New(slog.NewTextHandler(&out, nil)),
 			Sink: func(_ time.Time, tab *metric.Table) {
 				ran = append(ran, tab.Groups()&(1<<5) != 0)
 				gone += len(tab.Gone())
-			}}, 8*time.Second)
+			},
+		}, 8*time.Second)
 		if n := strings.Count(out.String(), "probe failed"); n != 1 {
 			t.Errorf("failure logged %d times:\n%s", n, out.String())
 		}

@@ -36,12 +36,6 @@ func (r *ring) dropOldest() {
 	}
 }
 
-func (r *ring) clear() {
-	for r.n > 0 {
-		r.dropOldest()
-	}
-}
-
 // push keeps a copy of a batch. evict is called before one is forgotten for it. A frame larger than the whole ring is not
 // kept, and neither is what came before it.
 func (r *ring) push(seq uint64, at int64, key bool, frame []byte, evict func(*entry)) bool {

@@ -57,9 +57,9 @@ type world struct {
 
 var (
 	psi    = metric.Desc{Name: "node_pressure_cpu_waiting_seconds_total", Scale: metric.Scale{Div: 1_000_000}, Group: 1}
-	runq   = metric.Desc{Name: "evenkeel_component_runqueue_seconds_total", Labels: []metric.Label{{"component", "component/web"}}, Scale: metric.Scale{Div: 1_000_000_000}, Group: 1}
-	procs  = metric.Desc{Name: "evenkeel_component_processes", Labels: []metric.Label{{"component", "component/web"}}, Group: 1}
-	usage  = metric.Desc{Name: "evenkeel_component_cpu_seconds_total", Labels: []metric.Label{{"component", "component/web"}}, Scale: metric.Scale{Div: 1000}, Group: 1}
+	runq   = metric.Desc{Name: "evenkeel_component_runqueue_seconds_total", Labels: []metric.Label{{Name: "component", Value: "component/web"}}, Scale: metric.Scale{Div: 1_000_000_000}, Group: 1}
+	procs  = metric.Desc{Name: "evenkeel_component_processes", Labels: []metric.Label{{Name: "component", Value: "component/web"}}, Group: 1}
+	usage  = metric.Desc{Name: "evenkeel_component_cpu_seconds_total", Labels: []metric.Label{{Name: "component", Value: "component/web"}}, Scale: metric.Scale{Div: 1000}, Group: 1}
 	gauges = metric.Desc{Name: "node_memory_MemAvailable_bytes", Group: 2}
 	total  = metric.Desc{Name: "node_memory_MemTotal_bytes", Group: 2}
 )

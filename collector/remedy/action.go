@@ -175,7 +175,6 @@ type Action struct {
 type watch struct {
 	recent    []float64 // newest readings of the verify signal since it was applied
 	harm      int
-	met       int
 	easySince time.Time // the squeezed one's demand has been low since
 	wellSince time.Time // the overload, or the protected one's demand, has been gone since
 	blind     time.Time // no reading since

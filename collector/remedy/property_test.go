@@ -157,7 +157,7 @@ func (w *watchful) step(n int, mode remedy.Mode) {
 			w.wrong = "two leases at once"
 		}
 		for id, until := range w.leases {
-			if until.Sub(time.Now()) > 20*time.Second {
+			if time.Until(until) > 20*time.Second {
 				w.wrong = "a lease longer than the policy's: " + id
 			}
 		}

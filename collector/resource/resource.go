@@ -48,26 +48,38 @@ type Stored struct {
 	ChangedBy string
 }
 
+// Config is what a Keeper needs.
+type Config struct {
+	Store state.Store
+	// Shipped is what is there without having been applied.
+	Shipped *manifest.Set
+	Clock   func() time.Time
+	// Judge says what is wrong with a set that is well formed, in the eyes of those who reason with it. May be nil.
+	Judge func(*manifest.Set) []manifest.Problem
+	// Changed is called with the new set after each change, on the goroutine of the one who made it, which waits: it must not
+	// call the Keeper but for Set. May be nil.
+	Changed func(*manifest.Set)
+}
+
 // Keeper keeps the resources.
 type Keeper struct {
-	store   state.Store
-	shipped *manifest.Set
-	clock   func() time.Time
-	changed func(*manifest.Set)
+	cfg Config
 
 	mu     sync.Mutex // one writer at a time
 	stored map[manifest.Ref]Stored
 	set    atomic.Pointer[manifest.Set]
 }
 
-// Open reads every resource. shipped is what is there without having been applied; changed is called with the new set
-// after each change, on the goroutine of the one who made it, and may be nil.
-func Open(ctx context.Context, store state.Store, shipped *manifest.Set, clock func() time.Time, changed func(*manifest.Set)) (*Keeper, error) {
-	if changed == nil {
-		changed = func(*manifest.Set) {}
+// Open reads every resource.
+func Open(ctx context.Context, cfg Config) (*Keeper, error) {
+	if cfg.Changed == nil {
+		cfg.Changed = func(*manifest.Set) {}
 	}
-	k := &Keeper{store: store, shipped: shipped, clock: clock, changed: changed, stored: map[manifest.Ref]Stored{}}
-	all, _, err := store.List(ctx, prefix)
+	if cfg.Judge == nil {
+		cfg.Judge = func(*manifest.Set) []manifest.Problem { return nil }
+	}
+	k := &Keeper{cfg: cfg, stored: map[manifest.Ref]Stored{}}
+	all, _, err := cfg.Store.List(ctx, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read resources: %w", err)
 	}
@@ -97,15 +109,15 @@ func (k *Keeper) publishLocked() {
 	for _, s := range k.stored {
 		all = append(all, s.Resource)
 	}
-	k.set.Store(k.shipped.Merge(manifest.NewSet(all...)))
+	k.set.Store(k.cfg.Shipped.Merge(manifest.NewSet(all...)))
 }
 
 // check parses files and says what is wrong with them against what is there. hosts are the names of hosts that are not
 // resources but may be referred to.
 func (k *Keeper) check(files []manifest.File, hosts []string) (*manifest.Set, []manifest.Problem) {
-	set, problems := manifest.ParseFiles(files...)
+	set, problems := manifest.CheckFiles(files, k.Set(), hosts...)
 	if len(problems) == 0 {
-		problems = manifest.Validate(set, k.Set(), hosts...)
+		problems = k.cfg.Judge(set)
 	}
 	if len(problems) == 0 && set.Len() == 0 {
 		problems = []manifest.Problem{{Text: "there is no document in what was handed in"}}
@@ -145,7 +157,7 @@ func (k *Keeper) Apply(ctx context.Context, files []manifest.File, hosts []strin
 	var conditions []state.Compare
 	var ops []state.Op
 	next := map[manifest.Ref]*Stored{}
-	now := k.clock().UTC()
+	now := k.cfg.Clock().UTC()
 	for _, c := range changes {
 		if c.Verb == manifest.Unchanged {
 			continue
@@ -174,7 +186,7 @@ func (k *Keeper) commitLocked(ctx context.Context, conditions []state.Compare, o
 	if len(ops) == 0 {
 		return nil
 	}
-	held, revision, err := k.store.Txn(ctx, conditions, ops)
+	held, revision, err := k.cfg.Store.Txn(ctx, conditions, ops)
 	if err != nil {
 		return fmt.Errorf("cannot change resources: %w", err)
 	}
@@ -190,7 +202,7 @@ func (k *Keeper) commitLocked(ctx context.Context, conditions []state.Compare, o
 		k.stored[ref] = *s
 	}
 	k.publishLocked()
-	k.changed(k.Set())
+	k.cfg.Changed(k.Set())
 	return nil
 }
 
@@ -250,12 +262,12 @@ func (k *Keeper) Delete(ctx context.Context, kind, name string) (manifest.Ref, e
 	defer k.mu.Unlock()
 	s, ok := k.stored[ref]
 	if !ok {
-		if _, shipped := k.shipped.Get(ref); shipped {
+		if _, shipped := k.cfg.Shipped.Get(ref); shipped {
 			return ref, fmt.Errorf("cannot delete %s: %w; apply one of the same name to change it", ref, ErrShipped)
 		}
 		return ref, fmt.Errorf("%w: %s", ErrNotFound, ref)
 	}
-	if _, shipped := k.shipped.Get(ref); !shipped {
+	if _, shipped := k.cfg.Shipped.Get(ref); !shipped {
 		if by := k.Set().Referrers(ref); len(by) > 0 {
 			return ref, fmt.Errorf("cannot delete %s: %w: %s", ref, ErrReferred, refs(by))
 		}

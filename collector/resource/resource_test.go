@@ -42,7 +42,7 @@ func open(t *testing.T, store state.Store, changed func(*manifest.Set)) *resourc
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	k, err := resource.Open(t.Context(), store, shipped, clock, changed)
+	k, err := resource.Open(t.Context(), resource.Config{Store: store, Shipped: shipped, Clock: clock, Changed: changed})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -292,10 +292,17 @@ func TestErrors(t *testing.T) {
 // What cannot travel is left out and counted, and holds up nothing else.
 func TestSkipped(t *testing.T) {
 	bad := []metric.Desc{
-		{}, {Name: "9a"}, {Name: "a b"}, {Name: strings.Repeat("n", chain.MaxName+1)}, {Name: "a", Group: 64},
-		{Name: "a", Labels: []metric.Label{{Name: "b"}, {Name: "a"}}}, {Name: "a", Labels: []metric.Label{{Name: "a"}, {Name: "a"}}},
-		{Name: "a", Labels: []metric.Label{{Name: "instance", Value: "x"}}}, {Name: "a", Labels: []metric.Label{{Name: "__name__", Value: "x"}}},
-		{Name: "a", Labels: []metric.Label{{Name: "a", Value: "\xff"}}}, {Name: "a", Labels: []metric.Label{{Name: "a", Value: strings.Repeat("v", chain.MaxValue+1)}}},
+		{},
+		{Name: "9a"},
+		{Name: "a b"},
+		{Name: strings.Repeat("n", chain.MaxName+1)},
+		{Name: "a", Group: 64},
+		{Name: "a", Labels: []metric.Label{{Name: "b"}, {Name: "a"}}},
+		{Name: "a", Labels: []metric.Label{{Name: "a"}, {Name: "a"}}},
+		{Name: "a", Labels: []metric.Label{{Name: "instance", Value: "x"}}},
+		{Name: "a", Labels: []metric.Label{{Name: "__name__", Value: "x"}}},
+		{Name: "a", Labels: []metric.Label{{Name: "a", Value: "\xff"}}},
+		{Name: "a", Labels: []metric.Label{{Name: "a", Value: strings.Repeat("v", chain.MaxValue+1)}}},
 		{Name: "a", Labels: make([]metric.Label, chain.MaxLabels+1)},
 	}
 	var tb metric.Table

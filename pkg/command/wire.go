@@ -135,8 +135,12 @@ func (c Command) validate() error {
 		what, text string
 		most       int
 	}{
-		{"host", c.Host, maxName}, {"actor incarnation", c.ActorIncarnation, maxName}, {"expected prior", c.ExpectedPrior, maxText},
-		{"reason", c.Reason, maxText}, {"incident", c.Incident, maxName}, {"action", c.Action.Name, maxName},
+		{"host", c.Host, maxName},
+		{"actor incarnation", c.ActorIncarnation, maxName},
+		{"expected prior", c.ExpectedPrior, maxText},
+		{"reason", c.Reason, maxText},
+		{"incident", c.Incident, maxName},
+		{"action", c.Action.Name, maxName},
 	} {
 		if len(t.text) > t.most {
 			return fmt.Errorf("%s of %d bytes is over the limit of %d", t.what, len(t.text), t.most)

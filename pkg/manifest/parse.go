@@ -78,6 +78,9 @@ func (r *Resource) at(path string) place {
 	}
 }
 
+// ProblemAt returns a problem with the field at path, in the place where it was written: for checks that other packages make.
+func (r *Resource) ProblemAt(path, text, hint string) Problem { return r.problem(path, text, hint) }
+
 func (r *Resource) problem(path, text, hint string) Problem {
 	p := r.at(path)
 	return Problem{File: r.file, Line: p.line, Column: p.column, Path: path, Text: text, Hint: hint}
