@@ -44,7 +44,9 @@ Environment=EK2E_HELPER=spin
 `
 
 func insideSystemd(t *testing.T) {
-	t.Run("units", shippedUnits)
+	if os.Getenv("EK2E_CPU") != "present" { // once is enough, where it is quick
+		t.Run("units", shippedUnits)
+	}
 	auth := rig.NewAuthority(t)
 	unit := command.Target{Unit: "batch.service"}
 	a := &rig.Actor{
@@ -56,7 +58,7 @@ func insideSystemd(t *testing.T) {
 	rig.Write(t, "/etc/systemd/system/batch.service", fmt.Sprintf(batchUnit, rig.Inside))
 	rig.Must(t, "systemctl", "daemon-reload")
 	rig.Must(t, "systemctl", "start", "batch.service", "evenkeel-actor.service")
-	rig.Until(t, 20*time.Second, "the actor listens", func() string {
+	rig.Until(t, time.Minute, "the actor listens", func() string {
 		if _, err := os.Stat(a.Socket); err != nil {
 			return err.Error()
 		}
@@ -124,7 +126,7 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 	}
 	t.Logf("%s at first: %s; %s", weight.File, kernel(weight), property(t, unit.Unit, "CPUWeight"))
 	peer := a.Dial(t)
-	c := peer.Do(t, a, command.Action{Name: "cpu.weight", Target: unit, Value: 20}, 3*time.Second)
+	c := peer.Do(t, a, command.Action{Name: "cpu.weight", Target: unit, Value: 20}, 20*time.Second)
 	if got := kernel(weight); got != "20" {
 		t.Errorf("the kernel's weight reads %s, want 20", got)
 	}
@@ -135,7 +137,7 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 	if got := kernel(weight); got != "20" {
 		t.Errorf("after a reload the kernel's weight reads %s, want 20", got)
 	}
-	returns(weight, 10*time.Second, "the lease ends")
+	returns(weight, time.Minute, "the lease ends")
 	peer.Await(t, c.ID, command.Reverted, 5*time.Second)
 	if got := property(t, unit.Unit, "CPUWeight"); got != "[not set]" {
 		t.Errorf("systemd's weight reads %s after the lease", got)
@@ -153,15 +155,15 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 		return ""
 	})
 	rig.Must(t, "systemctl", "kill", "--signal=KILL", "evenkeel-actor.service")
-	returns(quota, 20*time.Second, "ExecStopPost takes back what a killed actor left")
+	returns(quota, time.Minute, "ExecStopPost takes back what a killed actor left")
 	if got := property(t, unit.Unit, "CPUQuotaPerSecUSec"); got != "infinity" {
 		t.Errorf("systemd's quota reads %s after ExecStopPost", got)
 	}
-	rig.Until(t, 30*time.Second, "systemd starts the actor again", func() string {
+	rig.Until(t, time.Minute, "systemd starts the actor again", func() string {
 		if got := property(t, "evenkeel-actor.service", "ActiveState"); got != "active" {
 			return got
 		}
-		if _, err := actor.AskCapabilities(a.Socket, time.Second); err != nil {
+		if _, err := actor.AskCapabilities(a.Socket, 5*time.Second); err != nil {
 			return err.Error()
 		}
 		return ""

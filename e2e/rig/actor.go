@@ -101,7 +101,7 @@ func (a *Actor) Dial(t testing.TB) *Peer {
 	t.Helper()
 	p := Connect(t, a.Socket)
 	p.write(t, &agentv1.ActorFrame{Frame: &agentv1.ActorFrame_Hello{Hello: &agentv1.ActorHello{Host: a.Host}}})
-	Until(t, 5*time.Second, "the actor reports", func() string {
+	Until(t, 15*time.Second, "the actor reports", func() string {
 		if p.Report() == nil {
 			return "no report"
 		}
@@ -228,6 +228,6 @@ func (p *Peer) Do(t testing.TB, a *Actor, action command.Action, lease time.Dura
 	t.Helper()
 	c := a.Authority.Apply(t, a, p.Incarnation(), action, lease)
 	p.Send(t, a.Authority.Sign(t, c))
-	p.Await(t, c.ID, command.Applied, 5*time.Second)
+	p.Await(t, c.ID, command.Applied, 15*time.Second)
 	return c
 }

@@ -1,0 +1,41 @@
+//go:build e2e
+
+package e2e
+
+// restPaths is where the REST interface has each method. The test of the sockets fails for a method that is not here.
+var restPaths = map[string]string{
+	"evenkeel.operator.v1.ResourceService.Apply":               "POST /api/v1/apply",
+	"evenkeel.operator.v1.ResourceService.Diff":                "POST /api/v1/diff",
+	"evenkeel.operator.v1.ResourceService.GetResource":         "GET /api/v1/resources/service/x",
+	"evenkeel.operator.v1.ResourceService.ListResources":       "GET /api/v1/resources",
+	"evenkeel.operator.v1.ResourceService.DeleteResource":      "DELETE /api/v1/resources/service/x",
+	"evenkeel.operator.v1.HostService.ListHosts":               "GET /api/v1/hosts",
+	"evenkeel.operator.v1.HostService.GetHost":                 "GET /api/v1/hosts/x",
+	"evenkeel.operator.v1.HostService.AdmitHost":               "POST /api/v1/hosts/x:admit",
+	"evenkeel.operator.v1.HostService.RevokeHost":              "POST /api/v1/hosts/x:revoke",
+	"evenkeel.operator.v1.MapService.GetMap":                   "GET /api/v1/map",
+	"evenkeel.operator.v1.MapService.WatchMap":                 "GET /api/v1/map:watch",
+	"evenkeel.operator.v1.IncidentService.ListIncidents":       "GET /api/v1/incidents",
+	"evenkeel.operator.v1.IncidentService.WatchIncidents":      "GET /api/v1/incidents:watch",
+	"evenkeel.operator.v1.IncidentService.GetIncident":         "GET /api/v1/incidents/x",
+	"evenkeel.operator.v1.IncidentService.ExplainIncident":     "GET /api/v1/incidents/x:explain",
+	"evenkeel.operator.v1.IncidentService.AcknowledgeIncident": "POST /api/v1/incidents/x:acknowledge",
+	"evenkeel.operator.v1.ActionService.ListActions":           "GET /api/v1/actions",
+	"evenkeel.operator.v1.ActionService.WatchActions":          "GET /api/v1/actions:watch",
+	"evenkeel.operator.v1.ActionService.GetAction":             "GET /api/v1/actions/x",
+	"evenkeel.operator.v1.ActionService.ExplainAction":         "GET /api/v1/actions/x:explain",
+	"evenkeel.operator.v1.ActionService.ApproveAction":         "POST /api/v1/actions/x:approve",
+	"evenkeel.operator.v1.ActionService.DenyAction":            "POST /api/v1/actions/x:deny",
+	"evenkeel.operator.v1.ActionService.CancelAction":          "POST /api/v1/actions/x:cancel",
+	"evenkeel.operator.v1.AccessService.CreateToken":           "POST /api/v1/tokens",
+	"evenkeel.operator.v1.AccessService.ListTokens":            "GET /api/v1/tokens",
+	"evenkeel.operator.v1.AccessService.RevokeToken":           "DELETE /api/v1/tokens/x",
+	"evenkeel.operator.v1.AccessService.WhoAmI":                "GET /api/v1/whoami",
+	"evenkeel.operator.v1.QueryService.Query":                  "GET /api/v1/query",
+	"evenkeel.operator.v1.QueryService.QueryRange":             "GET /api/v1/query_range",
+	"evenkeel.operator.v1.ControlService.GetKillSwitch":        "GET /api/v1/killswitch",
+	"evenkeel.operator.v1.ControlService.SetKillSwitch":        "PUT /api/v1/killswitch",
+	"evenkeel.operator.v1.ControlService.ListAudit":            "GET /api/v1/audit",
+	"evenkeel.operator.v1.ControlService.GetVersion":           "GET /api/v1/version",
+	"evenkeel.operator.v1.ControlService.Simulate":             "POST /api/v1/simulate",
+}
