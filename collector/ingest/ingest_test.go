@@ -506,3 +506,46 @@ func TestRateHoldsOnlyTheOffender(t *testing.T) {
 		}
 	})
 }
+
+// Backfill that was on its way when the store lost what had come must not be read as a gap of the agent's own.
+func TestBackfillOnItsWayAfterALoss(t *testing.T) {
+	var fail atomic.Bool
+	w := newWorld(t, store.Config{Fsync: func(f *os.File) error {
+		if fail.Swap(false) {
+			return errors.New("input/output error")
+		}
+		return f.Sync()
+	}}, ingest.Config{})
+	a, k := newAgent(1, 3), newSink()
+	for i := range 10 {
+		a.tick(t0.Add(time.Duration(i)*time.Second), i == 0)
+	}
+	s := w.open("web-1", a, k)
+	w.run()
+	for seq := range uint64(3) {
+		w.push(s, a.again(seq+1))
+	}
+	s.AckWanted()
+	k.until(func() bool { return k.acked[a.boot] == 3 })
+	for seq := uint64(4); seq <= 6; seq++ {
+		w.push(s, a.again(seq))
+	}
+	fail.Store(true)
+	s.AckWanted()
+	k.until(func() bool { return len(k.refusals) > 0 })
+	for seq := uint64(7); seq <= 8; seq++ {
+		w.push(s, a.again(seq)) // the agent has not heard yet
+	}
+	for seq := uint64(1); seq <= 10; seq++ {
+		w.push(s, a.again(seq)) // and now it goes back to its key frame
+	}
+	s.AckWanted()
+	k.until(func() bool { return k.acked[a.boot] == 10 })
+	if n := w.count("x", t0.Add(time.Minute)); n != 30 {
+		t.Errorf("%d samples, want 30", n)
+	}
+	// 4 to 6 were taken once more: an ack of them rests on the second time, not on a guess that they were never there.
+	if got := w.in.Stats().Batches; got != 13 {
+		t.Errorf("%d batches were taken, want 13", got)
+	}
+}

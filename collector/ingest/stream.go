@@ -32,6 +32,7 @@ type Stream struct {
 	live, back one
 	backBoot   Boot   // of the backfill chain
 	backLast   uint64 // the last batch that came on it; 0: none yet
+	backStale  uint64 // after a loss: the last batch that was on its way before the agent knew; 0: none
 	fresh      bool   // the agent did not say where its sequences begin
 	malformed  int
 	bucket     float64 // batches that may come at once
@@ -102,6 +103,9 @@ func (s *Stream) Push(b *Batch) error {
 		if p == nil {
 			return errForeignBack
 		}
+		if s.stale(id, b.Seq) {
+			return nil
+		}
 		s.step(id, p, b.Seq)
 		return s.push(&s.back, id, p, b, now)
 	}
@@ -114,6 +118,17 @@ func (s *Stream) Push(b *Batch) error {
 		p.floor(b.Seq - 1)
 	}
 	return s.push(&s.live, id, p, b, now)
+}
+
+// stale reports whether a backfill batch was sent before the agent heard that what came was lost. Such batches go on rising;
+// the first that does not is the agent gone back. Taking them would read as if the agent had nothing before them.
+func (s *Stream) stale(id Boot, seq uint64) bool {
+	if s.backStale == 0 || id != s.backBoot || seq <= s.backStale {
+		s.backStale = 0
+		return false
+	}
+	s.backStale = seq
+	return true
 }
 
 // step follows the backfill's sequence. The agent reads its spool in order: what it skips going up it does not have any
@@ -294,7 +309,7 @@ func (s *Stream) settle(d store.Durable, now time.Time) {
 		// Both chains begin again: the agent goes back to a key frame.
 		s.live.dead, s.live.asked = true, true
 		s.back.reset()
-		s.backLast = 0
+		s.backStale, s.backLast = s.backLast, 0
 		return
 	}
 	wanted := s.wantAck && d.Covers(s.wantMark)
