@@ -19,11 +19,14 @@ type Place struct {
 }
 
 // FindPlace looks for a writable cpu hierarchy and makes the groups in it. The text says what was found.
-func FindPlace() (*Place, string) {
+func FindPlace() (*Place, string) { return FindPlaceAt("/evenkeel-demo-" + strconv.Itoa(os.Getpid())) }
+
+// FindPlaceAt is FindPlace with a path of its own for the cgroup that holds the two others.
+func FindPlaceAt(parent string) (*Place, string) {
 	if os.Geteuid() != 0 {
 		return &Place{}, "not root: one session, process.affinity"
 	}
-	p := &Place{parent: "/evenkeel-demo-" + strconv.Itoa(os.Getpid())}
+	p := &Place{parent: parent}
 	switch {
 	case Exists("/sys/fs/cgroup/cpu/cpu.shares"):
 		p.root = "/sys/fs/cgroup/cpu"
