@@ -57,6 +57,7 @@ type Config struct {
 	MaxBytes   int64         // of blocks; 0: no cap
 	OutOfOrder time.Duration // how late a sample may come; default 6 h
 	MaxSeries  int           // in memory; default 1,000,000
+	Segment    int           // bytes of a segment of the log; a bad byte costs the rest of the log; default 16 MiB
 	Lanes      int           // default GOMAXPROCS
 
 	CommitSamples int           // samples a lane gathers before it commits by itself; default 1,000
@@ -82,12 +83,13 @@ func (c *Config) fill() error {
 	if c.Dir == "" {
 		return errors.New("store needs a folder")
 	}
-	if c.Retention < 0 || c.MaxBytes < 0 || c.OutOfOrder < 0 || c.MaxSeries < 0 || c.Lanes < 0 || c.CommitSamples < 0 {
+	if c.Retention < 0 || c.MaxBytes < 0 || c.OutOfOrder < 0 || c.MaxSeries < 0 || c.Lanes < 0 || c.CommitSamples < 0 || c.Segment < 0 {
 		return errors.New("store limits must not be negative")
 	}
 	or(&c.Retention, 30*24*time.Hour)
 	or(&c.OutOfOrder, 6*time.Hour)
 	or(&c.MaxSeries, 1_000_000)
+	or(&c.Segment, 16<<20)
 	or(&c.Lanes, runtime.GOMAXPROCS(0))
 	or(&c.CommitSamples, 1_000)
 	or(&c.CommitEvery, 100*time.Millisecond)
@@ -237,7 +239,7 @@ func (s *Store) openDB() (err error) {
 		}
 	}()
 	o := tsdb.DefaultOptions()
-	o.WALSegmentSize = 16 << 20
+	o.WALSegmentSize = s.cfg.Segment
 	o.RetentionDuration = s.cfg.Retention.Milliseconds()
 	o.MaxBytes = s.cfg.MaxBytes
 	o.OutOfOrderTimeWindow = s.cfg.OutOfOrder.Milliseconds()

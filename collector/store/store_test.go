@@ -412,12 +412,12 @@ func TestLogFailureOpensAgainAndLosesNothingDurable(t *testing.T) {
 
 func TestSegmentsStartedBetweenFsyncsAreSyncedToo(t *testing.T) {
 	synced := map[string]int{}
-	s := open(t, Config{CommitSamples: 100_000, Fsync: func(f *os.File) error {
+	s := open(t, Config{Segment: 1 << 20, CommitSamples: 10_000, Fsync: func(f *os.File) error {
 		synced[filepath.Base(f.Name())]++
 		return f.Sync()
 	}})
-	// 16 MiB of log are about 1.5 million samples of 11 bytes; random values do not change that.
-	refs := make([]Ref, 10_000)
+	// A segment holds about a hundred thousand samples.
+	refs := make([]Ref, 1_000)
 	for i := range 400 {
 		l, _ := s.Begin(0)
 		at := t0.Add(time.Duration(i) * time.Second).UnixMilli()
