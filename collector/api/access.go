@@ -128,7 +128,9 @@ func (s *Server) authorise(ctx context.Context, method string) (context.Context,
 }
 
 func (s *Server) deny(ctx context.Context, p Principal, method, why string) {
-	s.cfg.Audit(ctx, p.Name, "call", strings.TrimPrefix(method, "/"), "denied", why)
+	if err := s.cfg.Audit(ctx, p.Name, "call", strings.TrimPrefix(method, "/"), "denied", why); err != nil {
+		s.cfg.Log.Error("a denial is not in the audit log", "who", p.Name, "method", method, "error", err)
+	}
 }
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -144,7 +146,22 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if err != nil {
 		return err
 	}
-	return next(srv, &authorisedStream{ss, ctx})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err = next(srv, &authorisedStream{ss, ctx})
+	select {
+	case <-s.stopping:
+		return status.Error(codes.Unavailable, "the collector is stopping")
+	default:
+		return err
+	}
 }
 
 type authorisedStream struct {

@@ -88,15 +88,12 @@ func (s *actions) ListActions(ctx context.Context, r *operatorv1.ListActionsRequ
 	return out, nil
 }
 
-func (s *actions) answer(a Action, err error) (*operatorv1.Action, error) {
+func (s *actions) GetAction(ctx context.Context, r *operatorv1.GetActionRequest) (*operatorv1.Action, error) {
+	a, err := s.server.cfg.Actions.Get(ctx, r.Id)
 	if err != nil {
 		return nil, s.server.failed(err)
 	}
 	return actionTo(&a), nil
-}
-
-func (s *actions) GetAction(ctx context.Context, r *operatorv1.GetActionRequest) (*operatorv1.Action, error) {
-	return s.answer(s.server.cfg.Actions.Get(ctx, r.Id))
 }
 
 func (s *actions) ExplainAction(ctx context.Context, r *operatorv1.GetActionRequest) (*operatorv1.Explanation, error) {
@@ -111,24 +108,29 @@ func (s *actions) ApproveAction(ctx context.Context, r *operatorv1.DecideActionR
 	if r.CommandHash == "" {
 		return nil, status.Error(codes.InvalidArgument, "an approval names the command hash that was seen: set commandHash")
 	}
-	if err := s.server.record(ctx, "approve", "action/"+r.Id); err != nil {
-		return nil, err
-	}
-	return s.answer(s.server.cfg.Actions.Approve(ctx, r.Id, r.CommandHash, who(ctx).Name, r.Reason))
+	return s.decide(ctx, r, "approve", func() (Action, error) {
+		return s.server.cfg.Actions.Approve(ctx, r.Id, r.CommandHash, who(ctx).Name, r.Reason)
+	})
 }
 
 func (s *actions) DenyAction(ctx context.Context, r *operatorv1.DecideActionRequest) (*operatorv1.Action, error) {
-	if err := s.server.record(ctx, "deny", "action/"+r.Id); err != nil {
-		return nil, err
-	}
-	return s.answer(s.server.cfg.Actions.Deny(ctx, r.Id, who(ctx).Name, r.Reason))
+	return s.decide(ctx, r, "deny", func() (Action, error) {
+		return s.server.cfg.Actions.Deny(ctx, r.Id, who(ctx).Name, r.Reason)
+	})
 }
 
 func (s *actions) CancelAction(ctx context.Context, r *operatorv1.DecideActionRequest) (*operatorv1.Action, error) {
-	if err := s.server.record(ctx, "cancel", "action/"+r.Id); err != nil {
+	return s.decide(ctx, r, "cancel", func() (Action, error) {
+		return s.server.cfg.Actions.Cancel(ctx, r.Id, who(ctx).Name, r.Reason)
+	})
+}
+
+func (s *actions) decide(ctx context.Context, r *operatorv1.DecideActionRequest, what string, do func() (Action, error)) (*operatorv1.Action, error) {
+	a, err := change(ctx, s.server, what, "action/"+r.Id, r.Reason, do)
+	if err != nil {
 		return nil, err
 	}
-	return s.answer(s.server.cfg.Actions.Cancel(ctx, r.Id, who(ctx).Name, r.Reason))
+	return actionTo(&a), nil
 }
 
 func (s *actions) WatchActions(r *operatorv1.ListActionsRequest, out grpc.ServerStreamingServer[operatorv1.Action]) error {

@@ -38,6 +38,7 @@ type Control interface {
 	SetKillSwitch(ctx context.Context, on bool, by, reason string) (KillSwitch, error)
 	ListAudit(ctx context.Context, after uint64, limit int, subject string) ([]AuditEntry, error)
 	ClusterID() string
+	CAPin() string // "sha256:..."
 	StartedAt() time.Time
 	// Simulate reasons over manifests, or over the live map where there are none, and returns a Simulation as JSON.
 	Simulate(ctx context.Context, files []manifest.File, set map[string]string, at time.Time, unknown bool) ([]byte, []manifest.Problem, error)
@@ -68,7 +69,11 @@ func (c *control) SetKillSwitch(ctx context.Context, r *operatorv1.SetKillSwitch
 	if err := c.server.cfg.Audit(ctx, who(ctx).Name, what, "cluster", "done", r.Reason); err != nil && !r.On {
 		return nil, status.Error(codes.Unavailable, "not done, since it cannot be recorded: "+err.Error())
 	}
-	return c.killSwitch(c.server.cfg.Control.SetKillSwitch(ctx, r.On, who(ctx).Name, r.Reason))
+	k, err := c.server.cfg.Control.SetKillSwitch(ctx, r.On, who(ctx).Name, r.Reason)
+	if err != nil {
+		c.server.undone(ctx, what, "cluster", err)
+	}
+	return c.killSwitch(k, err)
 }
 
 func (c *control) ListAudit(ctx context.Context, r *operatorv1.ListAuditRequest) (*operatorv1.ListAuditResponse, error) {
@@ -100,7 +105,7 @@ func (c *control) ListAudit(ctx context.Context, r *operatorv1.ListAuditRequest)
 func (c *control) GetVersion(context.Context, *operatorv1.GetVersionRequest) (*operatorv1.VersionResponse, error) {
 	return &operatorv1.VersionResponse{
 		Version: version.Version, Revision: version.Revision(), Go: runtime.Version(), ClusterId: c.server.cfg.Control.ClusterID(),
-		StartedAt: stamp(c.server.cfg.Control.StartedAt()),
+		StartedAt: stamp(c.server.cfg.Control.StartedAt()), CaPin: c.server.cfg.Control.CAPin(),
 	}, nil
 }
 

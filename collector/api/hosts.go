@@ -62,29 +62,28 @@ func (h *hosts) ListHosts(ctx context.Context, r *operatorv1.ListHostsRequest) (
 	return out, nil
 }
 
-func (h *hosts) answer(host Host, err error) (*operatorv1.Host, error) {
+func (h *hosts) GetHost(ctx context.Context, r *operatorv1.GetHostRequest) (*operatorv1.Host, error) {
+	host, err := h.server.cfg.Hosts.Get(ctx, r.Name)
 	if err != nil {
 		return nil, h.server.failed(err)
 	}
 	return hostTo(&host), nil
 }
 
-func (h *hosts) GetHost(ctx context.Context, r *operatorv1.GetHostRequest) (*operatorv1.Host, error) {
-	return h.answer(h.server.cfg.Hosts.Get(ctx, r.Name))
-}
-
 func (h *hosts) AdmitHost(ctx context.Context, r *operatorv1.AdmitHostRequest) (*operatorv1.Host, error) {
-	if err := h.server.record(ctx, "admit", "host/"+r.Name); err != nil {
+	host, err := change(ctx, h.server, "admit", "host/"+r.Name, "", func() (Host, error) { return h.server.cfg.Hosts.Admit(ctx, r.Name) })
+	if err != nil {
 		return nil, err
 	}
-	return h.answer(h.server.cfg.Hosts.Admit(ctx, r.Name))
+	return hostTo(&host), nil
 }
 
 func (h *hosts) RevokeHost(ctx context.Context, r *operatorv1.RevokeHostRequest) (*operatorv1.Host, error) {
-	if err := h.server.record(ctx, "revoke", "host/"+r.Name); err != nil {
+	host, err := change(ctx, h.server, "revoke", "host/"+r.Name, r.Reason, func() (Host, error) { return h.server.cfg.Hosts.Revoke(ctx, r.Name, r.Reason) })
+	if err != nil {
 		return nil, err
 	}
-	return h.answer(h.server.cfg.Hosts.Revoke(ctx, r.Name, r.Reason))
+	return hostTo(&host), nil
 }
 
 func hostTo(h *Host) *operatorv1.Host {

@@ -94,12 +94,11 @@ func (s *incidents) ExplainIncident(ctx context.Context, r *operatorv1.GetIncide
 }
 
 func (s *incidents) AcknowledgeIncident(ctx context.Context, r *operatorv1.AcknowledgeIncidentRequest) (*operatorv1.Incident, error) {
-	if err := s.server.record(ctx, "acknowledge", "incident/"+r.Id); err != nil {
-		return nil, err
-	}
-	i, err := s.server.cfg.Incidents.Acknowledge(ctx, r.Id, who(ctx).Name, r.Note)
+	i, err := change(ctx, s.server, "acknowledge", "incident/"+r.Id, r.Note, func() (incident.Incident, error) {
+		return s.server.cfg.Incidents.Acknowledge(ctx, r.Id, who(ctx).Name, r.Note)
+	})
 	if err != nil {
-		return nil, s.server.failed(err)
+		return nil, err
 	}
 	return incidentTo(&i), nil
 }

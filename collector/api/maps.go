@@ -20,16 +20,16 @@ type Map interface {
 	Changed() <-chan struct{}
 }
 
-type maps struct {
+type mapService struct {
 	operatorv1.UnimplementedMapServiceServer
 	server *Server
 }
 
-func (m *maps) GetMap(_ context.Context, r *operatorv1.GetMapRequest) (*operatorv1.Map, error) {
+func (m *mapService) GetMap(_ context.Context, r *operatorv1.GetMapRequest) (*operatorv1.Map, error) {
 	return m.draw(r.Root)
 }
 
-func (m *maps) draw(root string) (*operatorv1.Map, error) {
+func (m *mapService) draw(root string) (*operatorv1.Map, error) {
 	s := m.server.cfg.Map.Snapshot()
 	if s == nil {
 		return nil, status.Error(codes.Unavailable, "the map is being read")
@@ -77,7 +77,7 @@ func below(s *servicemap.Snapshot, ref manifest.Ref, seen map[manifest.Ref]bool,
 // watchPause bounds how often a watcher is sent the whole map.
 const watchPause = 200 * time.Millisecond
 
-func (m *maps) WatchMap(r *operatorv1.GetMapRequest, out grpc.ServerStreamingServer[operatorv1.Map]) error {
+func (m *mapService) WatchMap(r *operatorv1.GetMapRequest, out grpc.ServerStreamingServer[operatorv1.Map]) error {
 	ctx := out.Context()
 	last := ""
 	for {

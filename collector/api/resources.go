@@ -58,13 +58,17 @@ func (r *resources) Apply(ctx context.Context, req *operatorv1.ApplyRequest) (*o
 		if c.Verb == manifest.Unchanged {
 			continue
 		}
-		if err := r.server.cfg.Audit(ctx, who(ctx).Name, "apply", string(c.Ref), "done", summary(c)); err != nil {
-			return nil, status.Error(codes.Unavailable, "not done, since it cannot be recorded: "+err.Error())
+		if err := r.server.record(ctx, "apply", string(c.Ref), summary(c)); err != nil {
+			return nil, err
 		}
 	}
 	changes, problems, err = r.server.cfg.Resources.Apply(ctx, in, who(ctx).Name)
 	if err != nil {
+		r.server.undone(ctx, "apply", "cluster", err)
 		return nil, r.server.failed(err)
+	}
+	if len(problems) > 0 { // others were faster, and now it does not fit
+		r.server.undone(ctx, "apply", "cluster", fmt.Errorf("%w: %s", ErrConflict, problems[0].Text))
 	}
 	return &operatorv1.ApplyResponse{Changes: changesTo(changes), Problems: problemsTo(problems)}, nil
 }
@@ -87,7 +91,11 @@ func (r *resources) Diff(ctx context.Context, req *operatorv1.DiffRequest) (*ope
 }
 
 func (r *resources) GetResource(_ context.Context, req *operatorv1.GetResourceRequest) (*operatorv1.Resource, error) {
-	s, err := r.server.cfg.Resources.Get(req.Kind, req.Name)
+	kind, err := kindOf(req.Kind)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.server.cfg.Resources.Get(kind, req.Name)
 	if err != nil {
 		return nil, r.server.failed(err)
 	}
@@ -101,12 +109,16 @@ func (r *resources) ListResources(_ context.Context, req *operatorv1.ListResourc
 	if err != nil {
 		return nil, err
 	}
+	kind, err := kindOf(req.Kind)
+	if err != nil {
+		return nil, err
+	}
 	size := int(req.PageSize)
 	if size <= 0 || size > maxPage {
 		size = maxPage
 	}
 	out := &operatorv1.ListResourcesResponse{}
-	for _, s := range r.server.cfg.Resources.List(req.Kind, match) {
+	for _, s := range r.server.cfg.Resources.List(kind, match) {
 		ref := string(s.Resource.Ref())
 		if ref <= req.PageToken {
 			continue
@@ -123,6 +135,25 @@ func (r *resources) ListResources(_ context.Context, req *operatorv1.ListResourc
 		out.Resources = append(out.Resources, res)
 	}
 	return out, nil
+}
+
+func kinds() []string {
+	return []string{
+		manifest.KindService, manifest.KindComponent, manifest.KindHost, manifest.KindDetector, manifest.KindRunbook, manifest.KindRemediationPolicy,
+	}
+}
+
+// kindOf reads a kind as people write it, in singular or plural and any case; empty is all of them.
+func kindOf(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	for _, k := range kinds() {
+		if strings.EqualFold(text, k) || strings.EqualFold(text, k+"s") || strings.EqualFold(text, strings.TrimSuffix(k, "y")+"ies") {
+			return k, nil
+		}
+	}
+	return "", status.Errorf(codes.InvalidArgument, "there is no kind %q: expected one of %s", text, strings.ToLower(strings.Join(kinds(), ", ")))
 }
 
 // selector reads "env=prod,role=web".
@@ -149,16 +180,19 @@ func selector(text string) (func(map[string]string) bool, error) {
 }
 
 func (r *resources) DeleteResource(ctx context.Context, req *operatorv1.DeleteResourceRequest) (*operatorv1.DeleteResourceResponse, error) {
-	s, err := r.server.cfg.Resources.Get(req.Kind, req.Name)
+	kind, err := kindOf(req.Kind)
 	if err != nil {
-		return nil, r.server.failed(err)
-	}
-	if err := r.server.record(ctx, "delete", string(s.Resource.Ref())); err != nil {
 		return nil, err
 	}
-	ref, err := r.server.cfg.Resources.Delete(ctx, req.Kind, req.Name)
+	s, err := r.server.cfg.Resources.Get(kind, req.Name)
 	if err != nil {
 		return nil, r.server.failed(err)
+	}
+	ref, err := change(ctx, r.server, "delete", string(s.Resource.Ref()), "", func() (manifest.Ref, error) {
+		return r.server.cfg.Resources.Delete(ctx, kind, req.Name)
+	})
+	if err != nil {
+		return nil, err
 	}
 	return &operatorv1.DeleteResourceResponse{Ref: string(ref)}, nil
 }

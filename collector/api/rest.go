@@ -4,11 +4,17 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -21,8 +27,29 @@ import (
 type canonical struct{ runtime.JSONPb }
 
 func (c canonical) Marshal(v any) ([]byte, error) {
-	if m, ok := v.(proto.Message); ok {
-		return client.JSON(m)
+	switch v := v.(type) {
+	case proto.Message:
+		return client.JSON(v)
+	case map[string]any: // one message of a stream, under "result"
+		out := []byte{'{'}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			b, err := c.Marshal(v[name])
+			if err != nil {
+				return nil, err
+			}
+			if len(out) > 1 {
+				out = append(out, ',')
+			}
+			out = append(strconv.AppendQuote(out, name), ':')
+			out = append(out, b...)
+		}
+		return append(out, '}'), nil
+	case map[string]proto.Message: // the error that ends a stream
+		parts := make(map[string]any, len(v))
+		for name, part := range v {
+			parts[name] = part
+		}
+		return c.Marshal(parts)
 	}
 	return c.JSONPb.Marshal(v)
 }
@@ -70,6 +97,26 @@ func restError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w ht
 		code = he.HTTPStatus
 	}
 	writeError(w, code, snake(s.Code().String()), s.Message())
+}
+
+// noRoute answers what no rule of REST matches.
+func noRoute(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+	text := strings.ToLower(http.StatusText(code))
+	writeError(w, code, strings.ReplaceAll(text, " ", "_"), r.Method+" "+r.URL.Path+": "+text+"; /api/v1/openapi.json lists what there is")
+}
+
+// queries reads the parameters of a GET. One that the request does not have is an error: a filter that is misspelt would
+// else answer with everything.
+type queries struct{ runtime.DefaultQueryParser }
+
+func (q *queries) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for name := range values {
+		if fields.ByJSONName(name) == nil && fields.ByTextName(name) == nil {
+			return status.Errorf(codes.InvalidArgument, "there is no parameter %q", name)
+		}
+	}
+	return q.DefaultQueryParser.Parse(m, values, filter)
 }
 
 // snake turns NotFound into not_found.

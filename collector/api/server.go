@@ -67,6 +67,8 @@ type Server struct {
 	cfg    Config
 	grpc   *grpc.Server
 	inside *memnet.Network
+	// stopping is closed when Run ends, and ends the streams that would go on for ever.
+	stopping chan struct{}
 }
 
 // Limits of the operators' port: a client that goes past them hurts itself only.
@@ -86,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HTTPTLS == nil && !loopback(cfg.HTTP.Addr()) {
 		return nil, fmt.Errorf("refusing to serve HTTP on %s without a certificate: bind it to 127.0.0.1, or set http.certificate and http.key", cfg.HTTP.Addr())
 	}
-	s := &Server{cfg: cfg, inside: memnet.New()}
+	s := &Server{cfg: cfg, inside: memnet.New(), stopping: make(chan struct{})}
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxRecvMsgSize(maxReceive), grpc.MaxHeaderListSize(maxHeaders),
@@ -96,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 	)
 	operatorv1.RegisterResourceServiceServer(s.grpc, &resources{server: s})
 	operatorv1.RegisterHostServiceServer(s.grpc, &hosts{server: s})
-	operatorv1.RegisterMapServiceServer(s.grpc, &maps{server: s})
+	operatorv1.RegisterMapServiceServer(s.grpc, &mapService{server: s})
 	operatorv1.RegisterIncidentServiceServer(s.grpc, &incidents{server: s})
 	operatorv1.RegisterActionServiceServer(s.grpc, &actions{server: s})
 	operatorv1.RegisterAccessServiceServer(s.grpc, &access{server: s})
@@ -164,6 +166,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case failed = <-ended:
 		left--
 	}
+	close(s.stopping)
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if web.Shutdown(patience) != nil {
@@ -190,7 +193,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 	gateway := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &canonical{}),
-		runtime.WithErrorHandler(restError),
+		runtime.WithErrorHandler(restError), runtime.WithRoutingErrorHandler(noRoute), runtime.SetQueryParameterParser(&queries{}),
 	)
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		operatorv1.RegisterResourceServiceHandler, operatorv1.RegisterHostServiceHandler, operatorv1.RegisterMapServiceHandler,
@@ -202,7 +205,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/api/v1/", http.MaxBytesHandler(gateway, maxReceive))
+	mux.Handle("/api/v1/", limited(gateway))
 	mux.HandleFunc("GET /api/v1/openapi.json", s.only(Viewer, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(operatorv1.OpenAPI)
@@ -220,6 +223,18 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		fmt.Fprintln(w, "ok")
 	})
 	return headers(mux), nil
+}
+
+// limited refuses a body that is too large: at once where its length is told, else when it gets there.
+func limited(next http.Handler) http.Handler {
+	next = http.MaxBytesHandler(next, maxReceive)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > maxReceive {
+			writeError(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a request has at most %d MiB", maxReceive>>20))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // headers sets on every answer what no page of ours needs relaxed.

@@ -80,7 +80,11 @@ func (a *access) CreateToken(ctx context.Context, r *operatorv1.CreateTokenReque
 	if err != nil {
 		return nil, a.server.failed(err)
 	}
-	if err := a.server.record(ctx, what, "token/"+t.ID); err != nil {
+	if err := a.server.record(ctx, what, "token/"+t.ID, t.Name); err != nil {
+		// Nobody has seen the secret, and nobody will.
+		if undo := a.server.cfg.Tokens.RevokeToken(context.WithoutCancel(ctx), t.ID); undo != nil {
+			a.server.cfg.Log.Error("an unrecorded token was not revoked", "token", t.ID, "error", undo)
+		}
 		return nil, err
 	}
 	out := &operatorv1.CreateTokenResponse{Id: t.ID, ExpiresAt: stamp(t.Expires)}
@@ -108,13 +112,9 @@ func (a *access) ListTokens(ctx context.Context, _ *operatorv1.ListTokensRequest
 }
 
 func (a *access) RevokeToken(ctx context.Context, r *operatorv1.RevokeTokenRequest) (*operatorv1.RevokeTokenResponse, error) {
-	if err := a.server.record(ctx, "revoke token", "token/"+r.Id); err != nil {
-		return nil, err
-	}
-	if err := a.server.cfg.Tokens.RevokeToken(ctx, r.Id); err != nil {
-		return nil, a.server.failed(err)
-	}
-	return &operatorv1.RevokeTokenResponse{Id: r.Id}, nil
+	return change(ctx, a.server, "revoke token", "token/"+r.Id, "", func() (*operatorv1.RevokeTokenResponse, error) {
+		return &operatorv1.RevokeTokenResponse{Id: r.Id}, a.server.cfg.Tokens.RevokeToken(ctx, r.Id)
+	})
 }
 
 func (a *access) WhoAmI(ctx context.Context, _ *operatorv1.WhoAmIRequest) (*operatorv1.WhoAmIResponse, error) {

@@ -8,19 +8,19 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/evenkeel/evenkeel/pkg/identity"
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
 
@@ -117,15 +117,15 @@ type Client struct {
 	conn *grpc.ClientConn
 }
 
-// New makes a client. It does not connect yet: the first call does.
+// New makes a client. It does not connect yet: the first call does. The other end must be a collector of the cluster whose
+// CA the context holds, under whatever name it is reached. More options come after those of New; a dialer is one.
 func New(c Context, more ...grpc.DialOption) (*Client, error) {
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(c.CA)) {
-		return nil, errors.New("the context's ca is not a PEM certificate: run evenkeel login again")
+	trust, err := trustIn(c.CA)
+	if err != nil {
+		return nil, fmt.Errorf("the context's ca cannot be used: %w: run evenkeel login again", err)
 	}
-	conf := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
 	options := append([]grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(conf)),
+		grpc.WithTransportCredentials(credentials.NewTLS(identity.TrustTLS(trust, time.Now))),
 		grpc.WithPerRPCCredentials(bearer(c.Token)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 20)),
 	}, more...)
@@ -139,6 +139,14 @@ func New(c Context, more ...grpc.DialOption) (*Client, error) {
 		Actions: operatorv1.NewActionServiceClient(conn), Access: operatorv1.NewAccessServiceClient(conn),
 		Queries: operatorv1.NewQueryServiceClient(conn), Control: operatorv1.NewControlServiceClient(conn), conn: conn,
 	}, nil
+}
+
+func trustIn(ca string) (*identity.Trust, error) {
+	certs, err := identity.DecodeCertificates([]byte(ca))
+	if err != nil {
+		return nil, err
+	}
+	return identity.NewTrust(certs[0].Raw)
 }
 
 // Close ends the connection.

@@ -1,11 +1,9 @@
 package ctl
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evenkeel/evenkeel/pkg/client"
+	"github.com/evenkeel/evenkeel/pkg/identity"
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
 
@@ -43,18 +42,30 @@ With --role, the token is an operator's own, for evenkeel login.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			req.Ttl, req.Uses = ttl.String(), uses
-			return a.ask(func(c *client.Client) error {
-				r, err := c.Access.CreateToken(cmd.Context(), &req)
-				if err != nil {
-					return err
-				}
-				if a.output != "table" {
-					return a.show(r, nil)
-				}
-				fmt.Fprintln(a.out, r.Join+r.Token)
-				fmt.Fprintf(a.err, "token %s, usable until %s\n", r.Id, r.ExpiresAt)
+			c, conf, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			r, err := c.Access.CreateToken(cmd.Context(), &req)
+			if err != nil {
+				return err
+			}
+			if a.output != "table" {
+				return a.show(r, nil)
+			}
+			fmt.Fprintln(a.Out, r.Join+r.Token)
+			a.hint("token %s, usable until %s", r.Id, when(r.ExpiresAt))
+			if r.Token == "" {
+				a.hint("on the host: evenkeel-agent enroll --join-file FILE")
 				return nil
-			})
+			}
+			v, err := c.Control.GetVersion(cmd.Context(), &operatorv1.GetVersionRequest{})
+			if err != nil {
+				return err
+			}
+			a.hint("its owner: evenkeel login --address %s --ca-pin %s --token-file FILE", conf.Address, v.CaPin)
+			return nil
 		},
 	}
 	create.Flags().DurationVar(&ttl, "ttl", 15*time.Minute, "how long it can be used")
@@ -72,14 +83,20 @@ With --role, the token is an operator's own, for evenkeel login.`,
 				if err != nil {
 					return err
 				}
+				if len(r.Tokens) == 0 {
+					a.hint("no token: evenkeel token create makes one")
+				}
 				return a.show(r, func(w io.Writer) {
+					if len(r.Tokens) == 0 {
+						return
+					}
 					fmt.Fprintln(w, "ID\tFOR\tSTATE\tUSES LEFT\tEXPIRES\tLABELS\tBY")
 					for _, t := range r.Tokens {
 						what := "hosts"
 						if t.Role != "" {
 							what = t.Role + " " + t.Name
 						}
-						fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", t.Id, what, t.State, t.UsesLeft, t.ExpiresAt, dash(labels(t.Labels)), dash(t.CreatedBy))
+						fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", t.Id, what, t.State, t.UsesLeft, when(t.ExpiresAt), dash(labels(t.Labels)), dash(t.CreatedBy))
 					}
 				})
 			})
@@ -116,16 +133,20 @@ to no other server. The token is read from a file or from standard input, never 
 			if address == "" || pin == "" || tokenFile == "" {
 				return usage("login needs --address, --ca-pin and --token-file")
 			}
+			want, err := identity.ParsePin(pin)
+			if err != nil {
+				return usage("--ca-pin: %v", err)
+			}
 			token, err := a.secret(tokenFile)
 			if err != nil {
 				return err
 			}
-			ca, err := fetchCA(address, pin)
+			ca, err := a.fetchCA(cmd.Context(), address, want)
 			if err != nil {
 				return err
 			}
 			conf := client.Context{Address: address, CA: string(ca), Token: token}
-			c, err := client.New(conf)
+			c, err := a.open(conf)
 			if err != nil {
 				return err
 			}
@@ -134,14 +155,16 @@ to no other server. The token is read from a file or from standard input, never 
 			if err != nil {
 				return err
 			}
-			path := client.UserPath(a.getenv)
+			path := client.UserPath(a.Getenv)
 			if a.context != "" {
 				path = a.context
 			}
 			if err := client.Save(path, conf); err != nil {
 				return err
 			}
-			return a.show(who, func(w io.Writer) { fmt.Fprintf(w, "logged in at %s as %s (%s); context kept in %s\n", address, who.Name, who.Role, path) })
+			return a.show(who, func(w io.Writer) {
+				fmt.Fprintf(w, "logged in at %s as %s (%s); context kept in %s\n", address, who.Name, who.Role, path)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&address, "address", "", "host:port of the collector's operator port")
@@ -154,7 +177,7 @@ func (a *app) secret(path string) (string, error) {
 	var b []byte
 	var err error
 	if path == "-" {
-		b, err = io.ReadAll(io.LimitReader(a.in, 4096))
+		b, err = io.ReadAll(io.LimitReader(a.In, 4096))
 	} else {
 		b, err = os.ReadFile(path)
 	}
@@ -168,34 +191,35 @@ func (a *app) secret(path string) (string, error) {
 	return token, nil
 }
 
+const loginTimeout = 10 * time.Second
+
 // fetchCA takes the CA certificate that the server presents, and believes it only if its key has the pin.
-func fetchCA(address, pin string) ([]byte, error) {
-	var found []byte
-	conf := &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		// The chain is judged below, by the pin of its root and nothing else.
-		InsecureSkipVerify: true,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			for _, cert := range s.PeerCertificates {
-				sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-				if "sha256:"+hex.EncodeToString(sum[:]) != pin || !cert.IsCA {
-					continue
-				}
-				roots := x509.NewCertPool()
-				roots.AddCert(cert)
-				if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots}); err != nil {
-					return err
-				}
-				found = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
-				return nil
-			}
-			return errors.New("no certificate of the server has the pin given: check --ca-pin, or this is another server")
-		},
+func (a *app) fetchCA(ctx context.Context, address string, pin identity.Pin) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
+	dial := a.Dial
+	if dial == nil {
+		dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
 	}
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", address, conf)
+	raw, err := dial(ctx, address)
 	if err != nil {
-		return nil, &exitError{ExitUnreachable, fmt.Sprintf("cannot log in at %s: %v", address, err)}
+		return nil, &exitError{ExitUnreachable, fmt.Sprintf("cannot reach %s: %v", address, err)}
 	}
-	conn.Close()
-	return found, nil
+	defer raw.Close()
+	conn := tls.Client(raw, identity.PinTLS(pin, time.Now))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		code := ExitUnreachable
+		if errors.Is(err, identity.ErrWrongPin) {
+			code, err = ExitRefused, errors.New("no certificate that it shows has the pin given: check --address and --ca-pin; no token was sent")
+		}
+		return nil, &exitError{code, fmt.Sprintf("cannot log in at %s: %v", address, err)}
+	}
+	for _, cert := range conn.ConnectionState().PeerCertificates {
+		if sha256.Sum256(cert.RawSubjectPublicKeyInfo) == pin {
+			return identity.EncodeCertificates(cert.Raw), nil
+		}
+	}
+	panic("BUG: ctl: a handshake passed that showed no certificate with the pin")
 }

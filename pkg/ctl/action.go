@@ -27,13 +27,16 @@ func (a *app) actionCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if len(r.Actions) == 0 && a.output == "table" {
-					fmt.Fprintln(a.err, "no action")
+				if len(r.Actions) == 0 {
+					a.hint("no action: evenkeel incident list shows what could call for one")
 				}
 				return a.show(r, func(w io.Writer) {
+					if len(r.Actions) == 0 {
+						return
+					}
 					fmt.Fprintln(w, "ID\tPHASE\tHOST\tACTION\tON\tTO\tPROTECTS\tLEASE UNTIL\tREASON")
 					for _, x := range r.Actions {
-						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Id, x.Phase, x.Host, x.Name, x.Component, x.Value, dash(x.Protects), dash(x.LeaseUntil), dash(x.Reason))
+						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Id, x.Phase, x.Host, x.Name, x.Component, x.Value, dash(x.Protects), when(x.LeaseUntil), dash(x.Reason))
 					}
 				})
 			})
@@ -46,7 +49,11 @@ func (a *app) actionCommand() *cobra.Command {
 		Use: "show ID", Short: "Show one action with its timeline", Example: "  evenkeel action show 01K2X...", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.oneAction(func(c *client.Client) (*operatorv1.Action, error) {
-				return c.Actions.GetAction(cmd.Context(), &operatorv1.GetActionRequest{Id: args[0]})
+				id, err := actionID(cmd.Context(), c, args[0])
+				if err != nil {
+					return nil, err
+				}
+				return c.Actions.GetAction(cmd.Context(), &operatorv1.GetActionRequest{Id: id})
 			})
 		},
 	}
@@ -54,7 +61,11 @@ func (a *app) actionCommand() *cobra.Command {
 		Use: "explain ID", Short: "Every candidate, its contribution and value, and each gate's verdict", Example: "  evenkeel action explain 01K2X...", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.oneExplanation(func(c *client.Client) (*operatorv1.Explanation, error) {
-				return c.Actions.ExplainAction(cmd.Context(), &operatorv1.GetActionRequest{Id: args[0]})
+				id, err := actionID(cmd.Context(), c, args[0])
+				if err != nil {
+					return nil, err
+				}
+				return c.Actions.ExplainAction(cmd.Context(), &operatorv1.GetActionRequest{Id: id})
 			})
 		},
 	}
@@ -64,9 +75,13 @@ func (a *app) actionCommand() *cobra.Command {
 			Use: use + " ID", Short: short, Example: example, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return a.oneAction(func(c *client.Client) (*operatorv1.Action, error) {
-					req := &operatorv1.DecideActionRequest{Id: args[0], Reason: reason, CommandHash: hash}
+					id, err := actionID(cmd.Context(), c, args[0])
+					if err != nil {
+						return nil, err
+					}
+					req := &operatorv1.DecideActionRequest{Id: id, Reason: reason, CommandHash: hash}
 					if use == "approve" && hash == "" {
-						shown, err := c.Actions.GetAction(cmd.Context(), &operatorv1.GetActionRequest{Id: args[0]})
+						shown, err := c.Actions.GetAction(cmd.Context(), &operatorv1.GetActionRequest{Id: id})
 						if err != nil {
 							return nil, err
 						}
@@ -126,7 +141,7 @@ func (a *app) oneAction(call func(*client.Client) (*operatorv1.Action, error)) e
 			row("squeezes", x.Component)
 			row("protects", x.Protects)
 			row("effect", x.Effect)
-			row("lease until", x.LeaseUntil)
+			row("lease until", when(x.LeaseUntil))
 			row("policy", x.Policy+", mode "+x.Mode)
 			row("incident", x.Incident)
 			row("fence", x.Fence)

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -55,7 +56,7 @@ func (a *app) killSwitch(call func(*client.Client) (*operatorv1.KillSwitch, erro
 				fmt.Fprintln(w, "kill switch is off")
 				return
 			}
-			fmt.Fprintf(w, "kill switch is on since %s, by %s: %s\n", k.At, k.By, dash(k.Reason))
+			fmt.Fprintf(w, "kill switch is on since %s, by %s: %s\n", when(k.At), k.By, dash(k.Reason))
 		})
 	})
 }
@@ -73,10 +74,16 @@ func (a *app) auditCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if len(r.Entries) == 0 {
+					a.hint("the audit log holds no such entry")
+				}
 				return a.show(r, func(w io.Writer) {
+					if len(r.Entries) == 0 {
+						return
+					}
 					fmt.Fprintln(w, "SEQ\tAT\tWHO\tWHAT\tSUBJECT\tOUTCOME\tDETAIL")
 					for _, e := range r.Entries {
-						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.At, e.Who, e.What, e.Subject, e.Outcome, dash(e.Detail))
+						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Seq, when(e.At), e.Who, e.What, e.Subject, e.Outcome, dash(e.Detail))
 					}
 				})
 			})
@@ -93,11 +100,11 @@ func (a *app) versionCommand() *cobra.Command {
 		Use: "version", Short: "Say which versions speak to each other", Example: "  evenkeel version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.output == "table" {
-				fmt.Fprintln(a.out, version.Line("evenkeel"))
+				fmt.Fprintln(a.Out, version.Line("evenkeel"))
 			}
-			c, err := a.connect()
+			c, _, err := a.connect()
 			if err != nil {
-				if a.output == "table" {
+				if a.output == "table" && errors.Is(err, client.ErrNoContext) {
 					return nil // nothing to ask is no failure of asking for one's own version
 				}
 				return err
@@ -108,7 +115,8 @@ func (a *app) versionCommand() *cobra.Command {
 				return err
 			}
 			return a.show(r, func(w io.Writer) {
-				fmt.Fprintf(w, "collector %s (%s, %s), cluster %s, up since %s\n", r.Version, r.Revision, r.Go, r.ClusterId, r.StartedAt)
+				fmt.Fprintf(w, "collector %s (%s, %s), cluster %s, up since %s\n", r.Version, r.Revision, r.Go, r.ClusterId, when(r.StartedAt))
+				fmt.Fprintf(w, "CA pin, for evenkeel login: %s\n", r.CaPin)
 			})
 		},
 	}

@@ -9,17 +9,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"net"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/evenkeel/evenkeel/pkg/client"
+	"github.com/evenkeel/evenkeel/pkg/health"
 )
 
 // The exit codes of every command.
@@ -43,52 +46,76 @@ func usage(format string, args ...any) error {
 	return &exitError{ExitUsage, fmt.Sprintf(format, args...)}
 }
 
-// app is what the verbs share.
-type app struct {
-	in       io.Reader
-	out, err io.Writer
-	getenv   func(string) string
-	context  string
-	output   string
-	connect  func() (*client.Client, error)
-	offline  Offline
+// Env is the world of the command: everything that it reads, writes and reaches. All fields are needed unless they say
+// otherwise.
+type Env struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Getenv   func(string) string
+	// Dial connects to a collector at host:port. It may be nil: then TCP is used.
+	Dial    func(ctx context.Context, address string) (net.Conn, error)
+	Offline Offline
 }
 
-// Run executes the command with args and returns its exit code. Everything it reads and writes comes in here, so that a
-// test can call it.
-func Run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, getenv func(string) string, offline Offline) int {
-	a := &app{in: in, out: out, err: errs, getenv: getenv, offline: offline}
-	a.connect = func() (*client.Client, error) {
-		path, err := client.Find(a.context, a.getenv)
-		if err != nil {
-			return nil, &exitError{ExitUnreachable, err.Error()}
-		}
-		c, err := client.Load(path)
-		if err != nil {
-			return nil, &exitError{ExitUsage, err.Error()}
-		}
-		return client.New(c)
-	}
+// app is what the verbs share.
+type app struct {
+	Env
+	context string
+	output  string
+}
+
+// Run executes the command with args and returns its exit code.
+func Run(ctx context.Context, args []string, env Env) int {
+	a := &app{Env: env}
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errs)
+	root.SetIn(env.In)
+	root.SetOut(env.Out)
+	root.SetErr(env.Err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitDone
 	}
 	code, text := explain(err)
 	if text != "" {
-		fmt.Fprintln(errs, "evenkeel:", text)
+		fmt.Fprintln(env.Err, "evenkeel:", text)
 	}
 	return code
+}
+
+// connect returns a client of the collector that the context file names.
+func (a *app) connect() (*client.Client, client.Context, error) {
+	path, err := client.Find(a.context, a.Getenv)
+	if err != nil {
+		return nil, client.Context{}, err
+	}
+	conf, err := client.Load(path)
+	if err != nil {
+		return nil, conf, &exitError{ExitUsage, err.Error()}
+	}
+	c, err := a.open(conf)
+	return c, conf, err
+}
+
+func (a *app) open(conf client.Context) (*client.Client, error) {
+	var more []grpc.DialOption
+	if a.Dial != nil {
+		more = append(more, grpc.WithContextDialer(a.Dial))
+	}
+	c, err := client.New(conf, more...)
+	if err != nil {
+		return nil, &exitError{ExitUsage, err.Error()}
+	}
+	return c, nil
 }
 
 // explain turns an error into an exit code and the sentence to print.
 func explain(err error) (int, string) {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code, e.text
+	}
+	if errors.Is(err, client.ErrNoContext) {
+		return ExitUnreachable, err.Error()
 	}
 	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
 		text := s.Message()
@@ -99,13 +126,8 @@ func explain(err error) (int, string) {
 			return ExitRefused, text
 		case codes.InvalidArgument:
 			return ExitUsage, text
-		case codes.Canceled:
-			return ExitDone, ""
 		}
 		return ExitFailed, text
-	}
-	if strings.HasPrefix(err.Error(), "unknown ") || strings.Contains(err.Error(), "arg(s)") || strings.Contains(err.Error(), "flag") {
-		return ExitUsage, err.Error() + "; see evenkeel --help"
 	}
 	return ExitFailed, err.Error()
 }
@@ -124,11 +146,11 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
   evenkeel map
   evenkeel incident list
   evenkeel action explain 01K2X...`,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&a.context, "context", "", "context file (default: see above)")
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "table", "table, json or yaml")
-	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		switch a.output {
 		case "table", "json", "yaml":
@@ -141,12 +163,41 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.hostCommand(), a.mapCommand(), a.incidentCommand(), a.actionCommand(), a.tokenCommand(), a.queryCommand(),
 		a.killSwitchCommand(), a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(),
 	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("%v; see %s --help", err, cmd.CommandPath())
+	})
+	mistakes(root)
 	return root
+}
+
+// mistakes makes wrong arguments of any command bad input.
+func mistakes(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		check = cobra.ArbitraryArgs
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if err == nil {
+			return nil
+		}
+		if len(args) > 0 && cmd.HasSubCommands() {
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return usage("%v; did you mean %s?", err, strings.Join(near, " or "))
+			}
+		}
+		return usage("%v; see %s --help", err, cmd.CommandPath())
+	}
+	for _, c := range cmd.Commands() {
+		mistakes(c)
+	}
 }
 
 // ask opens a client for the length of one verb.
 func (a *app) ask(do func(*client.Client) error) error {
-	c, err := a.connect()
+	c, _, err := a.connect()
 	if err != nil {
 		return err
 	}
@@ -154,10 +205,17 @@ func (a *app) ask(do func(*client.Client) error) error {
 	return do(c)
 }
 
+// hint says something to a person, where the output is for people.
+func (a *app) hint(format string, args ...any) {
+	if a.output == "table" {
+		fmt.Fprintf(a.Err, format+"\n", args...)
+	}
+}
+
 // show prints a message: as the API's JSON, as YAML of the same, or as the table.
 func (a *app) show(m proto.Message, table func(io.Writer)) error {
 	if a.output == "table" {
-		w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+		w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
 		table(w)
 		return w.Flush()
 	}
@@ -175,7 +233,7 @@ func (a *app) write(b []byte) error {
 		if err != nil {
 			return err
 		}
-		_, err = a.out.Write(y)
+		_, err = a.Out.Write(y)
 		return err
 	}
 	var out bytes.Buffer
@@ -183,22 +241,42 @@ func (a *app) write(b []byte) error {
 		return err
 	}
 	out.WriteByte('\n')
-	_, err := a.out.Write(out.Bytes())
+	_, err := a.Out.Write(out.Bytes())
 	return err
 }
 
 // stream prints messages as they come: a line of JSON each, or lines of a table.
 func (a *app) stream(m proto.Message, line func(io.Writer)) error {
 	if a.output == "table" {
-		line(a.out)
+		line(a.Out)
 		return nil
 	}
 	b, err := client.JSON(m)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s\n", b)
+	_, err = fmt.Fprintf(a.Out, "%s\n", b)
 	return err
+}
+
+// when writes a time of the API for a table: to the second, which is what people read. JSON keeps all of it.
+func when(s string) string {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return dash(s)
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// span writes a health: one word when it is known, unknown when nothing is, both ends otherwise.
+func span(low, high string) string {
+	switch {
+	case low == high:
+		return low
+	case low == health.OK.String() && high == health.Critical.String():
+		return "unknown"
+	}
+	return low + "..." + high
 }
 
 func dash(s string) string {
@@ -222,14 +300,4 @@ func receive[M any](ctx context.Context, stream interface{ Recv() (M, error) }, 
 			return err
 		}
 	}
-}
-
-// interactive reports whether f is a terminal, for hints that only a person wants.
-func interactive(f any) bool {
-	file, ok := f.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -28,8 +28,12 @@ func (a *app) hostCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if len(r.Hosts) == 0 && a.output == "table" {
-					fmt.Fprintln(a.err, "no host yet: evenkeel token create writes a join string for evenkeel-agent enroll")
+				switch {
+				case len(r.Hosts) > 0:
+				case selector != "":
+					a.hint("no host has the labels %s: evenkeel host list shows all", selector)
+				default:
+					a.hint("no host yet: evenkeel token create writes a join string for evenkeel-agent enroll")
 				}
 				return a.show(r, func(w io.Writer) { hostTable(w, r.Hosts) })
 			})
@@ -77,9 +81,12 @@ func (a *app) oneHost(call func(*client.Client) (*operatorv1.Host, error)) error
 }
 
 func hostTable(w io.Writer, hosts []*operatorv1.Host) {
+	if len(hosts) == 0 {
+		return
+	}
 	fmt.Fprintln(w, "HOST\tLEVEL\tREACH\tSTATE\tACTOR\tSERIES\tLAST SAMPLE\tLABELS")
 	for _, h := range hosts {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", h.Name, dash(h.Level), dash(h.Reach), h.State, actorWord(h.Actor), h.Series, dash(h.LastSample), dash(labels(h.Labels)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", h.Name, dash(h.Level), dash(h.Reach), h.State, actorWord(h.Actor), h.Series, when(h.LastSample), dash(labels(h.Labels)))
 	}
 }
 
@@ -99,14 +106,14 @@ func hostDetail(w io.Writer, h *operatorv1.Host) {
 	row := func(name, value string) { fmt.Fprintf(w, "%s:\t%s\n", name, dash(value)) }
 	row("host", h.Name)
 	row("level", h.Level)
-	row("reach", h.Reach+" since "+h.Since)
+	row("reach", h.Reach+" since "+when(h.Since))
 	row("state", h.State)
 	row("labels", labels(h.Labels))
 	row("system", strings.TrimSpace(fmt.Sprintf("%s, kernel %s, %d CPUs, %s, cgroup %s", h.Os, h.Kernel, h.Cpus, h.Memory, h.Cgroup)))
 	row("agent", h.AgentVersion)
-	row("certificate until", h.CertificateExpires)
+	row("certificate until", when(h.CertificateExpires))
 	row("clock skew", h.ClockSkew)
-	row("last sample", h.LastSample)
+	row("last sample", when(h.LastSample))
 	row("actor", actorWord(h.Actor))
 	if p := h.Actor.GetProblem(); p != "" {
 		row("actor problem", p)
@@ -117,7 +124,7 @@ func hostDetail(w io.Writer, h *operatorv1.Host) {
 	if len(h.Verdicts) > 0 {
 		fmt.Fprintln(w, "\nDETECTOR\tSUBJECT\tSTATE\tLEVEL\tSINCE\tEVIDENCE")
 		for _, v := range h.Verdicts {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.Detector, dash(v.Subject), v.State, v.Level, v.Since, dash(v.Evidence))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.Detector, dash(v.Subject), v.State, v.Level, when(v.Since), dash(v.Evidence))
 		}
 	}
 }

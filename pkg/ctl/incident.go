@@ -30,13 +30,16 @@ func (a *app) incidentCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if len(r.Incidents) == 0 && a.output == "table" {
-					fmt.Fprintln(a.err, "no incident")
+				if len(r.Incidents) == 0 {
+					a.hint("no incident: evenkeel map shows the health of everything")
 				}
 				return a.show(r, func(w io.Writer) {
+					if len(r.Incidents) == 0 {
+						return
+					}
 					fmt.Fprintln(w, "ID\tSTATE\tLEVEL\tTITLE\tSERVICES\tPER HOUR\tCOST\tOPENED")
 					for _, i := range r.Incidents {
-						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.Id, i.State, i.Level, i.Title, join(i.Services), dash(i.PerHour), dash(i.CostSoFar), i.OpenedAt)
+						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.Id, i.State, i.Level, i.Title, join(i.Services), dash(i.PerHour), dash(i.CostSoFar), when(i.OpenedAt))
 					}
 				})
 			})
@@ -48,7 +51,11 @@ func (a *app) incidentCommand() *cobra.Command {
 		Use: "show ID", Short: "Show one incident with its timeline", Example: "  evenkeel incident show 01K2X...", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.oneIncident(func(c *client.Client) (*operatorv1.Incident, error) {
-				return c.Incidents.GetIncident(cmd.Context(), &operatorv1.GetIncidentRequest{Id: args[0]})
+				id, err := incidentID(cmd.Context(), c, args[0])
+				if err != nil {
+					return nil, err
+				}
+				return c.Incidents.GetIncident(cmd.Context(), &operatorv1.GetIncidentRequest{Id: id})
 			})
 		},
 	}
@@ -56,7 +63,11 @@ func (a *app) incidentCommand() *cobra.Command {
 		Use: "explain ID", Short: "Say what was seen, considered, done and not done, and why", Example: "  evenkeel incident explain 01K2X...", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.oneExplanation(func(c *client.Client) (*operatorv1.Explanation, error) {
-				return c.Incidents.ExplainIncident(cmd.Context(), &operatorv1.GetIncidentRequest{Id: args[0]})
+				id, err := incidentID(cmd.Context(), c, args[0])
+				if err != nil {
+					return nil, err
+				}
+				return c.Incidents.ExplainIncident(cmd.Context(), &operatorv1.GetIncidentRequest{Id: id})
 			})
 		},
 	}
@@ -65,7 +76,11 @@ func (a *app) incidentCommand() *cobra.Command {
 		Use: "ack ID", Short: "Say that you are on it", Example: "  evenkeel incident ack 01K2X... --note 'looking at the batch job'", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.oneIncident(func(c *client.Client) (*operatorv1.Incident, error) {
-				return c.Incidents.AcknowledgeIncident(cmd.Context(), &operatorv1.AcknowledgeIncidentRequest{Id: args[0], Note: note})
+				id, err := incidentID(cmd.Context(), c, args[0])
+				if err != nil {
+					return nil, err
+				}
+				return c.Incidents.AcknowledgeIncident(cmd.Context(), &operatorv1.AcknowledgeIncidentRequest{Id: id, Note: note})
 			})
 		},
 	}
@@ -106,8 +121,8 @@ func (a *app) oneIncident(call func(*client.Client) (*operatorv1.Incident, error
 			row("services", strings.Join(i.Services, ", "))
 			row("at risk", i.PerHour)
 			row("cost so far", i.CostSoFar)
-			row("opened", i.OpenedAt)
-			row("resolved", i.ResolvedAt)
+			row("opened", when(i.OpenedAt))
+			row("resolved", when(i.ResolvedAt))
 			row("acknowledged by", i.AcknowledgedBy)
 			row("actions", strings.Join(i.Actions, ", "))
 			timeline(w, i.Timeline)
@@ -121,7 +136,7 @@ func timeline(w io.Writer, events []*operatorv1.Event) {
 	}
 	fmt.Fprintln(w, "\nAT\tWHO\tWHAT")
 	for _, e := range events {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", e.At, dash(e.Actor), e.What)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", when(e.At), dash(e.Actor), e.What)
 	}
 }
 

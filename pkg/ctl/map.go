@@ -38,8 +38,8 @@ func (a *app) mapCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if len(m.Nodes) == 0 && a.output == "table" {
-					fmt.Fprintln(a.err, "the map is empty: evenkeel apply -f FILE draws it")
+				if len(m.Nodes) == 0 {
+					a.hint("the map is empty: evenkeel apply -f FILE draws it")
 				}
 				return a.show(m, func(w io.Writer) { mapTree(w, m, req.Root) })
 			})
@@ -49,15 +49,10 @@ func (a *app) mapCommand() *cobra.Command {
 	return cmd
 }
 
-// level writes a health range: one word when it is known, both ends when it is not.
-func level(n *operatorv1.Node) string {
-	if n.Low == n.High {
-		return n.Low
-	}
-	return n.Low + "..." + n.High
-}
-
 func mapTree(w io.Writer, m *operatorv1.Map, root string) {
+	if len(m.Nodes) == 0 {
+		return
+	}
 	nodes := map[string]*operatorv1.Node{}
 	child := map[string]bool{}
 	for _, n := range m.Nodes {
@@ -77,7 +72,7 @@ func mapTree(w io.Writer, m *operatorv1.Map, root string) {
 		if n.Title != "" {
 			name += " (" + n.Title + ")"
 		}
-		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", indent, name, level(n), dash(n.Value), n.Why.GetText())
+		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", indent, name, span(n.Low, n.High), dash(n.Value), n.Why.GetText())
 		for _, in := range n.Why.GetInputs() {
 			draw(in.Ref, indent+"  ", depth+1)
 		}
@@ -94,7 +89,7 @@ func mapTree(w io.Writer, m *operatorv1.Map, root string) {
 	if len(m.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tAT RISK")
 		for _, c := range m.Causes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s %s/h\n", c.Ref, c.Level, join(c.Services), dash(c.PerHour), c.Unit)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), atRisk(c.PerHour, c.Unit))
 		}
 	}
 	for _, p := range m.Problems {
@@ -102,15 +97,23 @@ func mapTree(w io.Writer, m *operatorv1.Map, root string) {
 	}
 }
 
+// atRisk writes a value per hour; what has no value is unranked.
+func atRisk(perHour, unit string) string {
+	if perHour == "" {
+		return "unranked"
+	}
+	return perHour + " " + unit + "/h"
+}
+
 func mapSummary(w io.Writer, m *operatorv1.Map) {
 	bad := 0
 	for _, n := range m.Nodes {
 		if n.High != "ok" {
 			bad++
-			fmt.Fprintf(w, "%s  %s  %s  %s\n", m.At, n.Ref, level(n), n.Why.GetText())
+			fmt.Fprintf(w, "%s  %s  %s  %s\n", when(m.At), n.Ref, span(n.Low, n.High), n.Why.GetText())
 		}
 	}
 	if bad == 0 {
-		fmt.Fprintf(w, "%s  all %d nodes ok\n", m.At, len(m.Nodes))
+		fmt.Fprintf(w, "%s  all %d nodes ok\n", when(m.At), len(m.Nodes))
 	}
 }

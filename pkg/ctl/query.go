@@ -45,13 +45,19 @@ func (a *app) queryCommand() *cobra.Command {
 					return err
 				}
 				for _, warning := range r.Warnings {
-					fmt.Fprintln(a.err, "warning:", warning)
+					fmt.Fprintln(a.Err, "warning:", warning)
+				}
+				if len(r.Result) == 0 {
+					a.hint("nothing matches at that time: evenkeel host list shows which hosts send samples, and when")
 				}
 				return a.show(r, func(w io.Writer) {
+					if len(r.Result) == 0 {
+						return
+					}
 					fmt.Fprintln(w, "SERIES\tTIME\tVALUE")
 					for _, s := range r.Result {
 						for _, p := range s.Values {
-							fmt.Fprintf(w, "%s\t%s\t%s\n", seriesName(s.Metric), p.Time, p.Value)
+							fmt.Fprintf(w, "%s\t%s\t%s\n", seriesName(s.Metric), when(p.Time), p.Value)
 						}
 					}
 				})

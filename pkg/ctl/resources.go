@@ -23,7 +23,7 @@ func (a *app) gather(paths []string) ([]*operatorv1.File, error) {
 	var files []*operatorv1.File
 	for _, path := range paths {
 		if path == "-" {
-			b, err := io.ReadAll(a.in)
+			b, err := io.ReadAll(a.In)
 			if err != nil {
 				return nil, err
 			}
@@ -58,7 +58,7 @@ func (a *app) gather(paths []string) ([]*operatorv1.File, error) {
 // complain prints problems as a compiler does and says that the input is bad.
 func (a *app) complain(problems []*operatorv1.Problem) error {
 	for _, p := range problems {
-		fmt.Fprintln(a.err, problemLine(p))
+		fmt.Fprintln(a.Err, problemLine(p))
 	}
 	n := "1 problem"
 	if len(problems) != 1 {
@@ -145,6 +145,7 @@ func (a *app) diffCommand() *cobra.Command {
 				if len(changes) > 0 {
 					return &exitError{code: ExitFailed}
 				}
+				a.hint("no difference")
 				return nil
 			})
 		},
@@ -202,8 +203,12 @@ func (a *app) getCommand() *cobra.Command {
 						break
 					}
 				}
-				if len(all.Resources) == 0 && a.output == "table" {
-					fmt.Fprintln(a.err, "nothing there yet: evenkeel apply -f FILE makes some")
+				switch {
+				case len(all.Resources) > 0:
+				case selector != "":
+					a.hint("nothing has the labels %s", selector)
+				default:
+					a.hint("nothing there yet: evenkeel apply -f FILE makes some")
 				}
 				return a.show(all, func(w io.Writer) { resourceTable(w, all.Resources) })
 			})
@@ -214,9 +219,12 @@ func (a *app) getCommand() *cobra.Command {
 }
 
 func resourceTable(w io.Writer, all []*operatorv1.Resource) {
+	if len(all) == 0 {
+		return
+	}
 	fmt.Fprintln(w, "REF\tCHANGED\tBY\tLABELS")
 	for _, r := range all {
-		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\n", strings.ToLower(r.Kind), r.Metadata.GetName(), dash(r.ChangedAt), dash(r.ChangedBy), dash(labels(r.Metadata.GetLabels())))
+		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\n", strings.ToLower(r.Kind), r.Metadata.GetName(), when(r.ChangedAt), dash(r.ChangedBy), dash(labels(r.Metadata.GetLabels())))
 	}
 }
 
@@ -265,7 +273,11 @@ func (a *app) describeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			kind = strings.TrimSuffix(strings.ToLower(kind), "s")
+			// Those that are drawn are told by name; the collector knows every other spelling.
+			switch k := strings.TrimSuffix(strings.ToLower(kind), "s"); k {
+			case "host", "service", "component":
+				kind = k
+			}
 			return a.ask(func(c *client.Client) error {
 				if kind == "host" {
 					h, err := c.Hosts.GetHost(cmd.Context(), &operatorv1.GetHostRequest{Name: name})

@@ -89,7 +89,7 @@ input and never hides the node's children. component/web@HOST names one member o
 			for i, f := range in {
 				files[i] = manifest.File{Name: f.Name, Text: []byte(f.Text)}
 			}
-			out, problems, err := a.offline.Simulate(files, options)
+			out, problems, err := a.Offline.Simulate(files, options)
 			if err != nil {
 				return usage("%v", err)
 			}
@@ -103,7 +103,7 @@ input and never hides the node's children. component/web@HOST names one member o
 			if err := json.Unmarshal(out, &s); err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
 			s.table(w)
 			return w.Flush()
 		},
@@ -118,22 +118,18 @@ input and never hides the node's children. component/web@HOST names one member o
 func (s *simulation) table(w io.Writer) {
 	fmt.Fprintln(w, "NODE\tHEALTH\tWHY")
 	for _, n := range s.Nodes {
-		health := n.Low
-		if n.Low != n.High {
-			health += "..." + n.High
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Ref, health, n.Why.Text)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Ref, span(n.Low, n.High), n.Why.Text)
 	}
 	if len(s.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tAT RISK")
 		for _, c := range s.Causes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s %s/h\n", c.Ref, c.Level, join(c.Services), dash(c.PerHour), c.Unit)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), atRisk(c.PerHour, c.Unit))
 		}
 	}
 	if len(s.Order) > 0 {
 		fmt.Fprintln(w, "\nMEND\tSTART\tEND\tREINSTATES")
 		for _, o := range s.Order {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", o.Ref, o.Start, o.End, join(slices.Clone(o.Reinstates)))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", o.Ref, when(o.Start), when(o.End), join(slices.Clone(o.Reinstates)))
 		}
 	}
 }

@@ -1,3 +1,4 @@
+// Package operatorv1 is the operators' API as generated code, with its OpenAPI document.
 package operatorv1
 
 import _ "embed"

@@ -4235,6 +4235,7 @@ type VersionResponse struct {
 	Go            string                 `protobuf:"bytes,3,opt,name=go,proto3" json:"go,omitempty"`
 	ClusterId     string                 `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	StartedAt     string                 `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	CaPin         string                 `protobuf:"bytes,6,opt,name=ca_pin,json=caPin,proto3" json:"ca_pin,omitempty"` // "sha256:..." of the cluster's CA key: what evenkeel login asks for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4300,6 +4301,13 @@ func (x *VersionResponse) GetClusterId() string {
 func (x *VersionResponse) GetStartedAt() string {
 	if x != nil {
 		return x.StartedAt
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetCaPin() string {
+	if x != nil {
+		return x.CaPin
 	}
 	return ""
 }
@@ -4770,7 +4778,7 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\asubject\x18\x03 \x01(\tR\asubject\"O\n" +
 	"\x11ListAuditResponse\x12:\n" +
 	"\aentries\x18\x01 \x03(\v2 .evenkeel.operator.v1.AuditEntryR\aentries\"\x13\n" +
-	"\x11GetVersionRequest\"\x95\x01\n" +
+	"\x11GetVersionRequest\"\xac\x01\n" +
 	"\x0fVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x0e\n" +
@@ -4778,7 +4786,8 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x04 \x01(\tR\tclusterId\x12\x1d\n" +
 	"\n" +
-	"started_at\x18\x05 \x01(\tR\tstartedAt\"\xe7\x01\n" +
+	"started_at\x18\x05 \x01(\tR\tstartedAt\x12\x15\n" +
+	"\x06ca_pin\x18\x06 \x01(\tR\x05caPin\"\xe7\x01\n" +
 	"\x0fSimulateRequest\x120\n" +
 	"\x05files\x18\x01 \x03(\v2\x1a.evenkeel.operator.v1.FileR\x05files\x12@\n" +
 	"\x03set\x18\x02 \x03(\v2..evenkeel.operator.v1.SimulateRequest.SetEntryR\x03set\x12\x0e\n" +
