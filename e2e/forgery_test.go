@@ -199,3 +199,35 @@ func TestLostJournalVoidsOldCommands(t *testing.T) {
 	}
 	s.expect(t, weight, weight.Neutral, "after the replay")
 }
+
+// What the actor refuses is told to the collector by the agent that hears it, and stands in the audit log with its
+// reason: an unsigned command, and one signed by another cluster's key.
+func TestRefusalsReachTheAuditLog(t *testing.T) {
+	g := rig.CPU(t).Group(t, "batch")
+	target := command.Target{Cgroup: g.Path}
+	permissions := filepath.Join(rig.Folder(t), "permissions.yaml")
+	rig.Write(t, permissions, rig.PermissionsText("FROM-ENROLMENT", rig.Grant("cpu.weight", target, 10, 100)))
+	c := rig.Dev(t, "host-1", "--actor", "--permissions", permissions)
+	reaches(t, c.API(t), "host-1", 30*time.Second, "connected")
+
+	stranger := rig.NewAuthority(t)
+	// The stranger is root on the host and may write to the socket; the agent stays the one who hears the answers.
+	h := &rig.Actor{Host: "host-1", Permissions: filepath.Join(c.Folder, "permissions.yaml"), Socket: filepath.Join(c.Folder, "actor", "actor.sock")}
+	peer := rig.Connect(t, h.Socket)
+	forged := stranger.Sign(t, stranger.Apply(t, h, "0123456789ab", command.Action{Name: "cpu.weight", Target: target, Value: 20}, time.Minute))
+	unsigned := command.Envelope{Body: append([]byte{}, forged.Body...)}
+	peer.Send(t, unsigned)
+	peer.Send(t, forged)
+	for _, want := range []command.Reason{command.ReasonUnsigned, command.ReasonUnknownKey} {
+		rig.Until(t, 15*time.Second, "the audit log says "+string(want), func() string {
+			out, errs, code := c.Evenkeel(t, "audit", "-o", "json")
+			if code != 0 || !strings.Contains(out, string(want)) {
+				return out + errs
+			}
+			return ""
+		})
+	}
+	if got := g.Read(t, g.Weight()); got != g.Weight().Neutral {
+		t.Errorf("the weight reads %s", got)
+	}
+}

@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,8 +112,11 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 	weight, quota := h.Weight(), h.Quota()
 	kernel := func(k rig.Knob) string {
 		b, err := os.ReadFile(g.File(k.File))
-		if err != nil {
-			return err.Error() // systemd takes the controller from a slice in which nothing asks for it
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return k.Neutral // systemd takes the controller from a slice in which no unit asks for it
+		case err != nil:
+			t.Fatal(err)
 		}
 		return strings.TrimSpace(string(b))
 	}
@@ -171,6 +176,9 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 	a.Dial(t).Do(t, a, command.Action{Name: "cpu.weight", Target: unit, Value: 50}, 5*time.Minute)
 	rig.Must(t, "systemctl", "stop", "evenkeel-actor.service")
 	returns(weight, time.Second, "a clean stop takes everything back")
+	if got := property(t, unit.Unit, "CPUWeight"); got != "[not set]" {
+		t.Errorf("systemd's weight reads %s after a clean stop", got)
+	}
 }
 
 // unitsWithoutController sees that the actor believes the kernel and not the call that succeeded.
