@@ -122,6 +122,7 @@ const (
 	resultQueue     = 1024 // unstored results; when full the oldest is dropped and counted, the actor still has it
 	exitQueue       = 64   // process exits; when full the oldest is dropped and counted
 	reachQueue      = 16   // answers to reach orders; when full the oldest is dropped and counted
+	maxOlder        = 32   // earlier boots named by a hello, oldest first; the collector refuses more
 	maxReaches      = 4    // tries at once; an order beyond that is answered as not tried
 	heartbeatEvery  = 10 * time.Second
 	pongTimeout     = 35 * time.Second // three heartbeats and a little: the collector is gone, whatever TCP says
@@ -223,7 +224,7 @@ func (l *Link) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errRenewed) {
+		if errors.Is(err, errRenewed) || errors.Is(err, errMore) {
 			continue
 		}
 		now := l.cfg.Now()

@@ -160,6 +160,58 @@ func TestEarlierBoots(t *testing.T) {
 	})
 }
 
+// An agent that was started again and again while its collector was away has more earlier boots than a hello may name.
+func TestManyEarlierBoots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const boots = 75
+		w := newWorld(t, nil)
+		for b := range boots {
+			for seq := uint64(1); seq <= 5; seq++ {
+				w.spool.append(link.BootID{0: 3, 1: byte(b)}, record{seq, seq == 1, makeFrame(seq, seq == 1, 100)})
+			}
+		}
+		w.with(func(c *collector) {
+			c.onHello = func(h *agentv1.Hello) *agentv1.Refusal {
+				if len(h.GetOlder()) > 32 {
+					return &agentv1.Refusal{Class: agentv1.Refusal_CLASS_STOP, Reason: "too many earlier starts"}
+				}
+				return nil
+			}
+		})
+		defer w.start()()
+		pass(2 * time.Minute)
+		w.verify()
+		w.with(func(c *collector) {
+			for b := range boots {
+				if got := c.contiguous(link.BootID{0: 3, 1: byte(b)}); got != 5 {
+					t.Errorf("earlier boot %d is there up to %d of 5", b, got)
+				}
+			}
+			if c.sessions != 3 {
+				t.Errorf("%d sessions", c.sessions)
+			}
+		})
+		if r := w.spool.Ranges(); len(r) != 1 {
+			t.Errorf("the spool still holds %d boots", len(r)-1)
+		}
+	})
+}
+
+// A hello says where sequences begin also when there is nothing in the spool: a tick between hello and welcome would
+// otherwise count as one from before.
+func TestHelloOfAnEmptySpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		defer w.start()()
+		pass(10 * time.Second)
+		w.with(func(c *collector) {
+			if h := c.hellos[0]; h.GetSpoolFirstSeq() != 1 || h.GetSpoolLastSeq() != 0 {
+				t.Errorf("the first hello of an agent says %d to %d", h.GetSpoolFirstSeq(), h.GetSpoolLastSeq())
+			}
+		})
+	})
+}
+
 func TestRefusals(t *testing.T) {
 	type step struct {
 		class   agentv1.Refusal_Class

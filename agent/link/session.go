@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type session struct {
 	frame  frameMessage // of the batch being sent
 	reader Reader       // of spans[0]; only the sender uses it, Link.mu guards the field
 	turn   uint64       // value of Link.rewound that the reader was opened under
+	named  []BootID     // earlier boots of the hello, where there were more than it could name; else nil
 	pong   time.Time    // when the last answer came; Link.mu guards it
 }
 
@@ -88,6 +90,12 @@ func (l *Link) connect(ctx context.Context, address string) (began bool, err err
 		return false, cause(sctx, err)
 	}
 	ranges, sent := l.cfg.Spool.Ranges(), l.cfg.Now()
+	if len(ranges) > 1+maxOlder {
+		ranges = ranges[:1+maxOlder]
+		for _, r := range ranges[1:] {
+			s.named = append(s.named, r.Boot)
+		}
+	}
 	if err := s.stream.SendMsg(helloToWire(&l.cfg, ranges, sent)); err != nil && !errors.Is(err, io.EOF) {
 		return false, cause(sctx, err)
 	}
@@ -311,6 +319,9 @@ func (s *session) take(m *agentv1.SessionResponse) error {
 	switch m := m.GetMessage().(type) {
 	case *agentv1.SessionResponse_Ack:
 		l.ack(m.Ack)
+		if s.named != nil && s.namedStored() {
+			return errMore
+		}
 	case *agentv1.SessionResponse_Credit:
 		l.mu.Lock()
 		l.credit += int64(min(m.Credit.GetBytes(), 1<<40))
@@ -347,6 +358,14 @@ func (s *session) take(m *agentv1.SessionResponse) error {
 		l.cfg.OnStored(id, ordinal)
 	}
 	return nil
+}
+
+// errMore ends a session so that the hello of the next one names the earlier boots that this one could not.
+var errMore = errors.New("more earlier starts have batches to send")
+
+// namedStored reports whether everything of the earlier boots that the hello named is stored.
+func (s *session) namedStored() bool {
+	return !slices.ContainsFunc(s.link.cfg.Spool.Ranges(), func(r Range) bool { return slices.Contains(s.named, r.Boot) })
 }
 
 func (l *Link) ack(a *agentv1.Ack) {

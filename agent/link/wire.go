@@ -65,12 +65,12 @@ func helloToWire(cfg *Config, ranges []Range, now time.Time) *agentv1.SessionReq
 		},
 	}
 	for _, r := range ranges {
-		if r.Last < r.First || r.Last == 0 {
-			continue
-		}
-		if r.Boot == cfg.Boot {
+		switch {
+		case r.Boot == cfg.Boot:
+			// Also where there are none: the batch of a tick between hello and welcome comes as backfill, and would count as
+			// stored already if the collector believed that sequences begin with the first live one.
 			h.SpoolFirstSeq, h.SpoolLastSeq = r.First, r.Last
-		} else {
+		case r.Last >= r.First && r.Last > 0:
 			h.Older = append(h.Older, &agentv1.BootRange{BootId: r.Boot[:], FirstSeq: r.First, LastSeq: r.Last})
 		}
 	}

@@ -521,7 +521,7 @@ type Hello struct {
 	BootId          []byte                 `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"` // 16 random bytes, new at each start of the agent
 	KernelBootId    string                 `protobuf:"bytes,4,opt,name=kernel_boot_id,json=kernelBootId,proto3" json:"kernel_boot_id,omitempty"`
 	AgentTimeUnixMs int64                  `protobuf:"varint,5,opt,name=agent_time_unix_ms,json=agentTimeUnixMs,proto3" json:"agent_time_unix_ms,omitempty"`
-	SpoolFirstSeq   uint64                 `protobuf:"varint,6,opt,name=spool_first_seq,json=spoolFirstSeq,proto3" json:"spool_first_seq,omitempty"` // of this boot; 0 when empty
+	SpoolFirstSeq   uint64                 `protobuf:"varint,6,opt,name=spool_first_seq,json=spoolFirstSeq,proto3" json:"spool_first_seq,omitempty"` // of this boot; the next one when it holds none
 	SpoolLastSeq    uint64                 `protobuf:"varint,7,opt,name=spool_last_seq,json=spoolLastSeq,proto3" json:"spool_last_seq,omitempty"`
 	Older           []*BootRange           `protobuf:"bytes,8,rep,name=older,proto3" json:"older,omitempty"` // spooled batches of earlier boots
 	Facts           *HostFacts             `protobuf:"bytes,9,opt,name=facts,proto3" json:"facts,omitempty"`
