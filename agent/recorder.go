@@ -30,12 +30,13 @@ type recorder struct {
 	enc   chain.Encoder
 	frame []byte // of the last tick, used again
 
+	due    chan struct{} // to run: the spool is to be forced to the disk
 	series atomic.Int64
 	seq    atomic.Uint64 // of the last tick
 }
 
 func openRecorder(dir string, limit strict.Bytes, log *slog.Logger) (*recorder, error) {
-	r := &recorder{log: log}
+	r := &recorder{log: log, due: make(chan struct{}, 1)}
 	_, _ = rand.Read(r.boot[:]) // never fails
 	var err error
 	r.queue, err = spool.Open(spool.Config{
@@ -61,20 +62,28 @@ func (r *recorder) record(now time.Time, t *metric.Table, key bool) (seq uint64,
 	if err := r.queue.Append(seq, now.UnixMilli(), r.enc.WasKey(), r.frame); errors.Is(err, spool.ErrClosed) {
 		return 0, false, nil
 	}
+	if r.queue.SyncDue(now) {
+		select {
+		case r.due <- struct{}{}:
+		default:
+		}
+	}
 	return seq, r.enc.WasKey(), r.frame
 }
 
-// run forces the spool to the disk when it is due, and once more at the end.
+// run forces the spool to the disk when a tick finds that it is due, and once more at the end. The timer is for what has
+// no tick to wait for: segments to remove, and batches that were the last before the ticks stopped.
 func (r *recorder) run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	slow := time.NewTicker(10 * time.Second)
+	defer slow.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return r.queue.Sync()
-		case now := <-tick.C:
-			_ = r.queue.SyncIfDue(now) // told to OnError, and tried again
+		case <-r.due:
+		case <-slow.C:
 		}
+		_ = r.queue.SyncIfDue(time.Now()) // told to OnError, and tried again
 	}
 }
 

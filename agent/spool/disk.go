@@ -152,8 +152,16 @@ func (q *Queue) failLocked(err error) {
 	}
 }
 
+// SyncDue reports whether SyncIfDue has a reason to force batches to the disk. It is cheap enough for every tick, so that the
+// one who may wait for the disk need not wake up to find out.
+func (q *Queue) SyncDue(now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.closed && q.dueLocked(now.UnixMilli())
+}
+
 // SyncIfDue forces batches to the disk itself when the oldest unacked one that may not be there is SyncAfter old, and
-// removes what need not be kept. The owner calls it about once a second. It may take as long as the disk does, while
+// removes what need not be kept. The owner calls it when SyncDue says so, and now and then. It may take as long as the disk does, while
 // Append and all others go on. An error was told to OnError, and everything is tried again.
 func (q *Queue) SyncIfDue(now time.Time) error {
 	q.mu.Lock()
