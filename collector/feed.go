@@ -114,8 +114,8 @@ func (b *bell) next() <-chan struct{} {
 
 const incidentPrefix = "incident/"
 
-// records writes incidents to the state engine, the newest version of each, on a goroutine of its own: a decision does not
-// wait for the record of what it is about.
+// records writes incidents to the state engine, the newest version of each, on a goroutine of its own, a moment after they
+// changed: a decision does not wait for the record of what it is about, nor does its command queue behind it.
 type records struct {
 	store state.Store
 	log   *slog.Logger
@@ -149,10 +149,19 @@ func (r *records) run(ctx context.Context) error {
 			r.flush(last)
 			return nil
 		case <-r.wake:
+			select {
+			case <-ctx.Done():
+				continue
+			case <-time.After(settle):
+			}
 			r.flush(ctx)
 		}
 	}
 }
+
+// settle is how long after its first change an incident is written. Its opening and the command that answers it are a few
+// milliseconds apart, and the state engine writes in turn.
+const settle = 100 * time.Millisecond
 
 func (r *records) flush(ctx context.Context) {
 	r.mu.Lock()

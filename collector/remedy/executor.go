@@ -89,6 +89,7 @@ type Executor struct {
 	refusal map[string]string // incident -> the refusal that was noted last
 	ctx     context.Context   // of Run, for effects
 	now     time.Time         // of the call in hand
+	trail   trail
 
 	mu    sync.Mutex
 	view  map[string]Action
@@ -103,7 +104,8 @@ type entry struct {
 	rev    int64 // of action/<id>; 0 while it is not written
 	permit int64 // of permit/host/<host>; 0 while it is not held
 	dirty  bool
-	after  []Effect // wait until the record is written
+	after  []Effect        // wait until the record is written
+	signed <-chan struct{} // closed once the audit log has the signature; nil: nothing to wait for
 }
 
 // KillSwitch is the cluster's kill switch, kept under cluster/killswitch.
@@ -144,6 +146,10 @@ func (e *Executor) Run(ctx context.Context) error {
 	defer close(e.stopped)
 	defer e.endSubscriptions()
 	e.ctx, e.now = ctx, e.cfg.Now()
+	e.trail.start(ctx, e.cfg.Audit, func(subject string, err error) {
+		e.cfg.Log.Warn("cannot write audit entry", "subject", subject, "err", err)
+	})
+	defer e.trail.stop()
 	if err := e.load(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -206,14 +212,15 @@ func (e *Executor) Consider(s Situation) bool {
 // Result takes the word of an actor. When it returns nil the word is in the ledger, and the actor may be told that it is
 // stored. A result for a command of another host, or of none, changes nothing.
 func (e *Executor) Result(ctx context.Context, host string, r command.Result) error {
-	return e.call(ctx, func(ctx context.Context) error {
+	var audited <-chan struct{}
+	err := e.call(ctx, func(ctx context.Context) error {
 		en := e.entries[r.ID]
 		if en == nil {
 			en = e.byOrder[r.ID]
 		}
 		if en == nil || en.Host != host {
 			if en != nil || r.Phase == command.Refused {
-				e.audit(host, "result", r.ID, "refused", fmt.Sprintf("%s %s: no such command for this host", r.Phase, r.Reason))
+				audited = e.trail.put(host, "result", r.ID, "refused", fmt.Sprintf("%s %s: no such command for this host", r.Phase, r.Reason))
 			}
 			return nil
 		}
@@ -227,13 +234,22 @@ func (e *Executor) Result(ctx context.Context, host string, r command.Result) er
 		before := en.State
 		e.feed(en, ResultCame{r})
 		if en.State != before || outcome != "done" {
-			e.audit("actor/"+host, r.Phase.String(), "action/"+en.ID, outcome, joined(string(r.Reason), r.Detail))
+			audited = e.trail.put("actor/"+host, r.Phase.String(), "action/"+en.ID, outcome, joined(string(r.Reason), r.Detail))
 		}
 		if en.dirty {
 			return fmt.Errorf("cannot store the result: %w", state.ErrUnavailable)
 		}
 		return nil
 	})
+	if err != nil || audited == nil {
+		return err
+	}
+	select {
+	case <-audited:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func joined(reason, detail string) string {
@@ -392,7 +408,7 @@ func (e *Executor) sign(en *entry) Input {
 	if err != nil {
 		return SigningFailed{err.Error()}
 	}
-	e.audit("remedy", "sign", "action/"+a.ID, "done", a.Proposal.Text)
+	en.signed = e.trail.put("remedy", "sign", "action/"+a.ID, "done", a.Proposal.Text)
 	return SignedAs{bytes, env.Hash(), expires}
 }
 
@@ -418,7 +434,12 @@ func (e *Executor) order(en *entry, kind command.Kind) Input {
 	return OrderReady{o}
 }
 
+// send sends a command, which the audit log must have by then.
 func (e *Executor) send(en *entry) {
+	if en.signed != nil {
+		<-en.signed
+		en.signed = nil
+	}
 	if e.now.Before(en.Expires) {
 		e.sendBytes(en, en.Envelope)
 	}
@@ -440,10 +461,9 @@ func (e *Executor) sendBytes(en *entry, b []byte) {
 	}
 }
 
+// audit writes an entry of the audit log and waits for it.
 func (e *Executor) audit(who, what, subject, outcome, detail string) {
-	if err := e.cfg.Audit.Append(e.ctx, who, what, subject, outcome, detail); err != nil {
-		e.cfg.Log.Warn("cannot write audit entry", "subject", subject, "err", err)
-	}
+	<-e.trail.put(who, what, subject, outcome, detail)
 }
 
 // clip bounds a text that goes into a command.
