@@ -6,8 +6,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -133,11 +135,48 @@ func judge(t testing.TB, what, output string) {
 func Container(t testing.TB, inside string, patience time.Duration) {
 	t.Helper()
 	root := debian(t, inside, "absent")
-	cmd := exec.Command("systemd-nspawn", "--quiet", "-D", root, "--machine=ek2e", "--register=no", "--keep-unit", "--private-network",
-		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only", "--boot")
+	// nspawn makes groups for itself and the container below the group that it is started in.
+	enter, name := "", filepath.Base(filepath.Dir(root)) // one name in all hierarchies, for it mirrors its own in the others
+	for _, mount := range []string{"/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(filepath.Join(mount, "cgroup.procs")); err == nil {
+			enter += fmt.Sprintf("echo $$ >%s/cgroup.procs && ", nest(t, filepath.Join(mount, name)))
+		}
+	}
+	cmd := exec.Command("sh", "-c", enter+`exec "$@"`, "sh", "systemd-nspawn", "--quiet", "-D", root, "--machine=ek2e", "--register=no", "--keep-unit",
+		"--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only", "--boot")
 	p := StartCmd(t, cmd)
 	wait(t, p, patience, "container")
 	judge(t, "container", p.Output())
+}
+
+// nest makes a cgroup that is removed with all below it when the test ends.
+func nest(t testing.TB, dir string) string {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		Until(t, 5*time.Second, "the machine's cgroups are gone", func() string {
+			var last error
+			var all []string
+			_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					all = append(all, p)
+				}
+				return nil
+			})
+			for _, p := range slices.Backward(all) { // children before their parents
+				if err := syscall.Rmdir(p); err != nil {
+					last = err
+				}
+			}
+			if last != nil {
+				return last.Error()
+			}
+			return ""
+		})
+	})
+	return dir
 }
 
 // VM is a virtual machine without a disk: the kernel and one archive as its root.
