@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -96,9 +97,26 @@ func Save(path string, c Context) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("cannot save context: %w", err)
 	}
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, append(b, '\n'), 0o600); err != nil {
+	if err := replace(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("cannot save context: %w", err)
+	}
+	return nil
+}
+
+// replace puts a file with mode 0600 in the place of path, whole or not at all, also when the power goes.
+func replace(path string, b []byte) error {
+	temporary := path + ".new"
+	// What an interrupted save left may have another mode.
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
 	}
 	return os.Rename(temporary, path)
 }

@@ -14,6 +14,7 @@ func (a *app) actionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "action",
 		Short:   "The actions: list, show, explain, approve, deny, cancel, watch",
+		Long:    "The actions: list, show, explain, approve, deny, cancel, watch.\n\nOf an id its end is enough: the last six characters or more, in either case.",
 		Example: "  evenkeel action list\n  evenkeel action approve 01K2X...",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -29,6 +30,12 @@ func (a *app) actionCommand() *cobra.Command {
 				}
 				if len(r.Actions) == 0 {
 					a.hint("no action: evenkeel incident list shows what could call for one")
+				}
+				for _, x := range r.Actions {
+					if x.Phase == "awaiting approval" {
+						defer a.hint("%s waits for you: evenkeel action explain %s, then approve or deny", x.Id, x.Id)
+						break
+					}
 				}
 				return a.show(r, func(w io.Writer) {
 					if len(r.Actions) == 0 {

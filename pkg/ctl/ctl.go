@@ -69,9 +69,6 @@ func Run(ctx context.Context, args []string, env Env) int {
 	a := &app{Env: env}
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(env.In)
-	root.SetOut(env.Out)
-	root.SetErr(env.Err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitDone
@@ -163,6 +160,10 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.hostCommand(), a.mapCommand(), a.incidentCommand(), a.actionCommand(), a.tokenCommand(), a.queryCommand(),
 		a.killSwitchCommand(), a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(),
 	)
+	// The library's own commands take the output that is set when they are made.
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -184,6 +185,7 @@ func mistakes(cmd *cobra.Command) {
 			return nil
 		}
 		if len(args) > 0 && cmd.HasSubCommands() {
+			cmd.SuggestionsMinimumDistance = 2
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				return usage("%v; did you mean %s?", err, strings.Join(near, " or "))
 			}

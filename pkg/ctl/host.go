@@ -35,6 +35,12 @@ func (a *app) hostCommand() *cobra.Command {
 				default:
 					a.hint("no host yet: evenkeel token create writes a join string for evenkeel-agent enroll")
 				}
+				for _, h := range r.Hosts {
+					if h.State == "pending" {
+						defer a.hint("%s waits to be let in: evenkeel host admit %s", h.Name, h.Name)
+						break
+					}
+				}
 				return a.show(r, func(w io.Writer) { hostTable(w, r.Hosts) })
 			})
 		},

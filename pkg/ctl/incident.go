@@ -17,6 +17,7 @@ func (a *app) incidentCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "incident",
 		Short:   "The incidents: list, show, explain, ack, watch",
+		Long:    "The incidents: list, show, explain, ack, watch.\n\nOf an id its end is enough: the last six characters or more, in either case.",
 		Example: "  evenkeel incident list\n  evenkeel incident explain 01K2X...",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -119,7 +120,9 @@ func (a *app) oneIncident(call func(*client.Client) (*operatorv1.Incident, error
 			row("cause", i.Cause)
 			row("host", i.Host)
 			row("services", strings.Join(i.Services, ", "))
-			row("at risk", i.PerHour)
+			if i.PerHour != "" {
+				row("at risk", i.PerHour+"/h")
+			}
 			row("cost so far", i.CostSoFar)
 			row("opened", when(i.OpenedAt))
 			row("resolved", when(i.ResolvedAt))

@@ -114,6 +114,6 @@ func mapSummary(w io.Writer, m *operatorv1.Map) {
 		}
 	}
 	if bad == 0 {
-		fmt.Fprintf(w, "%s  all %d nodes ok\n", when(m.At), len(m.Nodes))
+		fmt.Fprintf(w, "%s  everything is ok (%d on the map)\n", when(m.At), len(m.Nodes))
 	}
 }

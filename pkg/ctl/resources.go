@@ -264,7 +264,7 @@ func (a *app) deleteCommand() *cobra.Command {
 func (a *app) describeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "describe KIND/NAME",
-		Short: "Show a resource with its health, its causes and what depends on it",
+		Short: "Show a resource: of services, components and hosts with their health and its causes",
 		Example: `  evenkeel describe service/checkout
   evenkeel describe host/web-1`,
 		Args: cobra.RangeArgs(1, 2),
