@@ -26,9 +26,11 @@ type report struct {
 
 	witnessed, spooled samples
 	deeds              *deeds
+	lives              int // of the agent, that came to a tick
 	actions            int
 	applied            int
 	states             map[string]int
+	audited            uint64   // entries of the audit log
 	held               []string // what was not taken back
 	wrong              []string // everything else that is wrong
 }
@@ -83,6 +85,10 @@ func (w *world) judge(ctx context.Context) (*report, error) {
 	if err := w.settled(ctx, r); err != nil {
 		return nil, err
 	}
+	// What the agent still has to send can only be there once it is back.
+	if err := until(ctx, time.Minute, "agent and actor are connected again", func() error { return w.connected(ctx) }); err != nil {
+		r.wrong = append(r.wrong, err.Error())
+	}
 	w.stop() // nothing is to happen any more
 	if err := w.leases(ctx, r); err != nil {
 		return nil, err
@@ -99,6 +105,9 @@ func (w *world) judge(ctx context.Context) (*report, error) {
 		r.held = append(r.held, fmt.Sprintf("%s reads %s at the end", w.groups.knob(), now))
 	}
 	if err := w.deedsOf(ctx, r); err != nil {
+		return nil, err
+	}
+	if err := w.audited(ctx, r); err != nil {
 		return nil, err
 	}
 	if err := w.lookUpWitnessed(ctx, r); err != nil {
@@ -212,6 +221,39 @@ func (w *world) deedsOf(ctx context.Context, r *report) error {
 	})
 }
 
+// audited follows the chain of the audit log from its first entry: a kill tears none out.
+func (w *world) audited(ctx context.Context, r *report) error {
+	after, last := uint64(0), ""
+	for {
+		n := 0
+		err := w.ask(ctx, func(ctx context.Context) error {
+			l, err := w.api.Control.ListAudit(ctx, &operatorv1.ListAuditRequest{After: strconv.FormatUint(after, 10), Limit: 500})
+			if err != nil {
+				return err
+			}
+			for _, e := range l.Entries {
+				seq, err := strconv.ParseUint(e.Seq, 10, 64)
+				if err != nil {
+					return err
+				}
+				if seq != after+1 || after > 0 && e.Previous != last {
+					r.wrong = append(r.wrong, fmt.Sprintf("audit entry %d does not follow entry %d", seq, after))
+				}
+				after, last = seq, e.Hash
+				n++
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("cannot read the audit log: %w", err)
+		}
+		if n == 0 {
+			r.audited = after
+			return nil
+		}
+	}
+}
+
 // series names a series as both sides see it.
 func series(name string, labels map[string]string) string {
 	var out []string
@@ -301,13 +343,18 @@ func (w *world) lookUpSpooled(ctx context.Context, r *report) error {
 	}
 	var all []reading
 	from, to := int64(math.MaxInt64), int64(0)
-	chains := map[spool.BootID]*chain.Decoder{}
+	chains, seqs := map[spool.BootID]*chain.Decoder{}, map[spool.BootID]uint64{}
 	if err := spool.Read(filepath.Join(w.file("agent"), "spool"), func(rec spool.Record) error {
 		d := chains[rec.Boot]
 		if d == nil {
 			d = &chain.Decoder{}
 			chains[rec.Boot] = d
 		}
+		// Each tick is with the kernel before the next, so a kill loses the one in hand at most, which has no number yet.
+		if last := seqs[rec.Boot]; rec.Seq != last+1 {
+			r.wrong = append(r.wrong, fmt.Sprintf("the spool has batch %d of a life after batch %d", rec.Seq, last))
+		}
+		seqs[rec.Boot] = rec.Seq
 		if err := d.Decode(rec.Frame); err != nil {
 			return fmt.Errorf("batch %d of the spool: %w", rec.Seq, err)
 		}
@@ -327,6 +374,7 @@ func (w *world) lookUpSpooled(ctx context.Context, r *report) error {
 	if len(all) == 0 {
 		return errors.New("the agent's spool is empty")
 	}
+	r.lives = len(seqs)
 	got, err := w.stored(ctx, hostName, from, to)
 	if err != nil {
 		return err
@@ -343,10 +391,11 @@ func (r *report) print(seed uint64) error {
 	fmt.Printf("\nsummary, seed %d\n", seed)
 	fmt.Printf("  rounds         %d of %d in %s: %s\n", r.kills.rounds(), r.wanted, r.took.Round(time.Second), r.kills)
 	fmt.Printf("  acked samples  %d of the witness looked up, %d missing, %d with another value\n", r.witnessed.checked, r.witnessed.missing, r.witnessed.different)
-	fmt.Printf("  agent's own    %d looked up, %d missing, %d with another value\n", r.spooled.checked, r.spooled.missing, r.spooled.different)
+	fmt.Printf("  agent's own    %d of %d lives looked up, %d missing, %d with another value\n", r.spooled.checked, r.lives, r.spooled.missing, r.spooled.different)
 	fmt.Printf("  commands       %d in the ledger, %d reported as applied: %v\n", r.actions, r.applied, r.states)
 	fmt.Printf("  by strace      %d begun, %d carried out, %d taken back by a write, %d twice\n", len(r.deeds.started), r.deeds.writes(), r.deeds.restores, len(doubles))
 	fmt.Printf("  not reverted   %d\n", len(r.held))
+	fmt.Printf("  audit log      %d entries, in one chain\n", r.audited)
 	problems := slices.Concat(r.witnessed.first, r.spooled.first, doubles, r.held, r.wrong)
 	if r.kills.rounds() < r.wanted {
 		problems = append(problems, fmt.Sprintf("only %d of %d rounds fitted in", r.kills.rounds(), r.wanted))

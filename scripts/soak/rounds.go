@@ -57,7 +57,7 @@ func (w *world) rounds(ctx context.Context, n int, deadline time.Time) (kills, e
 
 const (
 	connectTime = 12 * time.Second        // that a round waits for everything to be connected
-	eventTime   = 9 * time.Second         // that it waits for something to happen
+	eventTime   = 10 * time.Second         // that it waits for something to happen
 	jobPause    = 2500 * time.Millisecond // between two jobs of one round
 )
 
@@ -132,8 +132,15 @@ func (w *world) moment(ctx context.Context) (string, error) {
 	defer limit.Stop()
 	defer again.Stop()
 	defer off.Stop()
-	if want == "action reverting" || want == "knob "+w.groups.neutral {
+	switch {
+	case want == "action reverting" || want == "knob "+w.groups.neutral:
 		off.Reset(w.upTo(eventTime / 2))
+	case want != "action active" && w.groups.reads() == w.groups.squeezed:
+		// What begins an action is waited for, and one is in force: that ends first.
+		if err := w.job(false); err != nil {
+			return "", err
+		}
+		again.Reset(jobPause)
 	}
 	for {
 		var got string

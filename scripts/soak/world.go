@@ -56,11 +56,6 @@ func newWorld(o options) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"evenkeel-collector", "evenkeel-agent", "evenkeel-actor", "demo-server", "demo-batch"} {
-		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
-			return nil, fmt.Errorf("%s is not built: run make soak, which builds it", name)
-		}
-	}
 	if _, err := exec.LookPath("strace"); err != nil {
 		return nil, fmt.Errorf("what the actor writes is counted by strace: install it: %w", err)
 	}
@@ -76,11 +71,18 @@ func newWorld(o options) (*world, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"log", "trace", "witness"} {
+	for _, sub := range []string{"bin", "log", "trace", "witness"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, err
 		}
 	}
+	// Copies, so that a build in the meantime changes nothing between two lives.
+	for _, name := range []string{"evenkeel-collector", "evenkeel-agent", "evenkeel-actor", "demo-server", "demo-batch"} {
+		if err := copyProgram(filepath.Join(bin, name), filepath.Join(dir, "bin", name)); err != nil {
+			return nil, fmt.Errorf("%s is not built: run make soak, which builds it: %w", name, err)
+		}
+	}
+	bin = filepath.Join(dir, "bin")
 	w := &world{
 		dir: dir, bin: bin, random: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), events: make(chan string), seen: map[string]bool{}, stop: func() {},
 	}
@@ -102,6 +104,20 @@ func newWorld(o options) (*world, error) {
 	w.actor = w.program("actor", filepath.Join(bin, "evenkeel-actor"), "run", "--config", w.file("actor.yaml"))
 	w.actor.before = w.tracing
 	return w, nil
+}
+
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
