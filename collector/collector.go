@@ -229,7 +229,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	group.Add("operators", front.Run)
 	c.serving.Store(true)
 	close(c.ready)
-	c.log.Info("collector serves", "name", c.cfg.Name, "cluster", cluster, "http", ports.http.Addr().String(), "agents", ports.agents.Addr().String(), "operators", ports.operators.Addr().String())
+	c.log.Info("collector serves", "name", c.cfg.Name, "cluster", cluster, "http", ports.http.Addr().String(), "agents", ports.agents.Addr().String(), "operators", ports.operators.Addr().String(), "caPin", members.CA().Pin().String())
 	defer c.serving.Store(false)
 	return group.Run(ctx)
 }
@@ -378,7 +378,13 @@ func (c *Collector) firstAdmin(ctx context.Context, r *roster.Roster, p *ports) 
 	default:
 		return err
 	}
-	return client.Save(c.AdminFile(), conf)
+	if err := client.Save(c.AdminFile(), conf); err != nil {
+		return err
+	}
+	if before.Token == "" {
+		c.log.Info("first start: the first admin's context is written; evenkeel finds it by EVENKEEL_CONTEXT, or by itself in the default folder", "file", c.AdminFile())
+	}
+	return nil
 }
 
 // reachable is the host part under which this machine reaches a port of its own.

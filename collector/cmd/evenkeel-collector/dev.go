@@ -32,12 +32,12 @@ type dev struct {
 	permissions string
 	listen      bool
 	quiet       bool
-	out         io.Writer
+	out, errs   io.Writer
 	children    []*child // in the order of starting
 }
 
-func devCommand() *cobra.Command {
-	d := &dev{}
+func devCommand(errs io.Writer) *cobra.Command {
+	d := &dev{errs: errs}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "One collector with an agent for this machine, in a folder of its own",
@@ -75,9 +75,6 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if d.permissions != "" && !d.actor {
 		return badInput{errors.New("--permissions is for an actor: give --actor too")}
 	}
-	if err := os.MkdirAll(filepath.Join(d.state, "log"), 0o700); err != nil {
-		return err
-	}
 	cfg := collector.Default()
 	cfg.State, cfg.LogLevel = filepath.Join(d.state, "collector"), "warn"
 	if d.host != "" {
@@ -88,8 +85,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 		cfg.Listen = collector.Listen{HTTP: "127.0.0.1:0", Agents: "127.0.0.1:0", Operators: "127.0.0.1:0"}
 	}
 	cfg.Store.Interval = time.Second
-	c, err := collector.New(cfg, logger(cfg.LogLevel))
+	c, err := collector.New(cfg, logger(d.errs, cfg.LogLevel))
 	if err != nil {
+		return badInput{err}
+	}
+	if err := os.MkdirAll(filepath.Join(d.state, "log"), 0o700); err != nil {
 		return err
 	}
 
@@ -285,7 +285,7 @@ func (d *dev) start(name string, args ...string) error {
 	c := &child{name: name, cmd: cmd, ended: make(chan struct{}), pid: filepath.Join(d.state, strings.TrimPrefix(name, "evenkeel-")+".pid")}
 	go func() {
 		err := cmd.Wait()
-		fmt.Fprintf(os.Stderr, "evenkeel-collector: %s ended: %v\n", name, err)
+		fmt.Fprintf(d.errs, "evenkeel-collector: %s ended: %v\n", name, err)
 		close(c.ended)
 	}()
 	d.children = append(d.children, c)

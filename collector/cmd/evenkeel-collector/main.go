@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -19,7 +20,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := execute(ctx, os.Args[1:])
+	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -33,16 +34,25 @@ const (
 // badInput marks an error that lies in what the user gave.
 type badInput struct{ error }
 
-func execute(ctx context.Context, args []string) int {
-	root := command()
+func (b badInput) Unwrap() error { return b.error }
+
+// execute runs one command and returns its exit code.
+func execute(ctx context.Context, args []string, out, errs io.Writer) int {
+	root := command(errs)
 	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "evenkeel-collector:", err)
-	var problems strict.Problems
-	if errors.As(err, &badInput{}) || errors.As(err, &problems) {
+	// What is wrong with a file is told as a compiler does, so that editors find the place.
+	if problems := (strict.Problems)(nil); errors.As(err, &problems) {
+		fmt.Fprintln(errs, problems)
+	} else {
+		fmt.Fprintln(errs, "evenkeel-collector:", err)
+	}
+	if errors.As(err, &badInput{}) {
 		return exitUsage
 	}
 	return exitFailed
@@ -50,7 +60,7 @@ func execute(ctx context.Context, args []string) int {
 
 const defaultConfig = "/etc/evenkeel/collector.yaml"
 
-func command() *cobra.Command {
+func command(log io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "evenkeel-collector",
 		Short: "Takes samples in, keeps the service map, detects overload, decides and acts",
@@ -64,17 +74,34 @@ Exit codes: 0 ended as asked, 1 failed, 2 bad configuration or arguments.`,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return badInput{err} })
-	root.AddCommand(runCommand(), devCommand(), configCommand(), &cobra.Command{
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return badInput{fmt.Errorf("%w; see evenkeel-collector --help", err)}
+	})
+	root.AddCommand(runCommand(log), devCommand(log), configCommand(), &cobra.Command{
 		Use: "version", Short: "Say which version this is", Example: "  evenkeel-collector version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintln(cmd.OutOrStdout(), version.Line("evenkeel-collector"))
 		},
 	})
+	mistakes(root)
 	return root
 }
 
-func runCommand() *cobra.Command {
+// mistakes makes wrong arguments of any command bad input.
+func mistakes(cmd *cobra.Command) {
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return badInput{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		}
+		return nil
+	}
+	for _, c := range cmd.Commands() {
+		mistakes(c)
+	}
+}
+
+func runCommand(log io.Writer) *cobra.Command {
 	var config string
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -85,9 +112,9 @@ func runCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := collector.Load(config, !cmd.Flags().Changed("config"))
 			if err != nil {
-				return err
+				return badInput{err}
 			}
-			c, err := collector.New(cfg, logger(cfg.LogLevel))
+			c, err := collector.New(cfg, logger(log, cfg.LogLevel))
 			if err != nil {
 				return err
 			}
@@ -109,7 +136,7 @@ func configCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := collector.Load(config, !cmd.Flags().Changed("config")); err != nil {
-				return err
+				return badInput{err}
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), config+": ok")
 			return nil
@@ -120,10 +147,10 @@ func configCommand() *cobra.Command {
 	return cmd
 }
 
-func logger(level string) *slog.Logger {
+func logger(to io.Writer, level string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		l = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: l}))
 }

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/evenkeel/evenkeel/pkg/ctl"
+	"github.com/evenkeel/evenkeel/pkg/health"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const shop = "../../../deploy/examples/shop"
+
+func evenkeel(t *testing.T, stdin string, args ...string) (out, errs string, code int) {
+	t.Helper()
+	var o, e bytes.Buffer
+	// No environment: what runs on files asks no collector.
+	code = ctl.Run(t.Context(), args, ctl.Env{In: strings.NewReader(stdin), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Offline: ctl.Offline{Simulate: run}})
+	return o.String(), e.String(), code
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (run with -update and read the difference); got\n%s", path, got)
+	}
+}
+
+// The example map, with all well, with one server gone, with the quorum gone, and without any data.
+func TestSimulateShop(t *testing.T) {
+	const at = "2026-11-25T10:00:00Z"
+	for name, flags := range map[string][]string{
+		"well":     nil,
+		"one-gone": {"--set", "component/web@web1=critical"},
+		"two-gone": {"--set", "component/web@web1=critical", "--set", "component/web@web2=critical"},
+		"no-data":  {"--default", "unknown"},
+		"inner":    {"--set", "service/orders=major", "--default", "ok"},
+	} {
+		args := append([]string{"simulate", "-f", shop, "--at", at}, flags...)
+		out, errs, code := evenkeel(t, "", args...)
+		if code != 0 || errs != "" {
+			t.Errorf("%s: exit %d, %s", name, code, errs)
+		}
+		golden(t, name, out)
+
+		text, errs, code := evenkeel(t, "", append(args, "-o", "json")...)
+		var s struct {
+			APIVersion, Kind, At string
+			Nodes                []struct {
+				Ref, Low, High, Own string
+				Score               *float64
+				Why                 *struct {
+					Rule   string
+					Inputs []struct {
+						Ref, Level, Mapped string
+						Weight             float64
+						Counted            bool
+					}
+					Text string
+				}
+			}
+			Causes []struct {
+				Ref, Level    string
+				Services      []string
+				PerHour, Unit string
+			}
+			Order []struct {
+				Ref, Start, End string
+				Reinstates      []string
+			}
+			Problems []any
+		}
+		d := json.NewDecoder(strings.NewReader(text))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&s); err != nil || code != 0 || errs != "" {
+			t.Errorf("%s: %v, exit %d, %s", name, err, code, errs)
+			continue
+		}
+		if s.APIVersion != "evenkeel/v1" || s.Kind != "Simulation" || s.At != at || s.Problems == nil || s.Causes == nil || s.Order == nil {
+			t.Errorf("%s: %s", name, text)
+		}
+		var refs []string
+		for _, n := range s.Nodes {
+			refs = append(refs, n.Ref)
+			for _, end := range []string{n.Low, n.High} {
+				if _, err := health.ParseLevel(end); err != nil {
+					t.Errorf("%s: %s is %q", name, n.Ref, end)
+				}
+			}
+		}
+		if len(refs) < 10 || !slices.IsSorted(refs) {
+			t.Errorf("%s: the nodes are not sorted: %q", name, refs)
+		}
+		for _, o := range s.Order {
+			for _, x := range []string{o.Start, o.End} {
+				if _, err := time.Parse(time.RFC3339, x); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+		if again, _, _ := evenkeel(t, "", append(args, "-o", "json")...); again != text {
+			t.Errorf("%s: the same question has another answer", name)
+		}
+	}
+}
+
+func TestSimulateRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		stdin string
+		flags []string
+		says  string
+	}{
+		{"", []string{"-f", shop, "--set", "component/web"}, "expected REF=LEVEL"},
+		{"", []string{"-f", shop, "--set", "component/wbe=critical"}, "component/wbe"},
+		{"", []string{"-f", shop, "--set", "component/web@nowhere=critical"}, "component/web@nowhere"},
+		{"", []string{"-f", shop, "--set", "component/web=terrible"}, "terrible"},
+		{"", []string{"-f", shop, "--at", "today"}, "expected RFC 3339"},
+		{"", []string{"-f", shop, "--default", "well"}, "expected ok or unknown"},
+		{"", []string{"-f", shop + "/nothing"}, "no such file"},
+		{"", nil, "-f FILE"},
+		{"apiVersion: evenkeel/v1\nkind: Service\nmetadata: {name: a}\nspec:\n  critcality: 1\n", []string{"-f", "-"}, "stdin:5:3: "},
+		{"apiVersion: evenkeel/v1\nkind: Service\nmetadata: {name: a}\nspec:\n  dependsOn: [{ref: service/b}]\n", []string{"-f", "-"}, "stdin:5:"},
+	} {
+		out, errs, code := evenkeel(t, tt.stdin, append([]string{"simulate"}, tt.flags...)...)
+		if code != ctl.ExitUsage || out != "" || !strings.Contains(errs, tt.says) {
+			t.Errorf("%q: exit %d, %s%s", tt.flags, code, out, errs)
+		}
+	}
+}
