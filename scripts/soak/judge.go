@@ -73,14 +73,14 @@ func (w *world) judge(ctx context.Context) (*report, error) {
 	}
 	began := time.Now()
 	if err := until(ctx, 30*time.Second, "taken back", func() error {
-		if now := w.groups.reads(); now != w.groups.neutral {
-			return fmt.Errorf("%s reads %s", w.groups.knob(), now)
+		if !w.groups.free() {
+			return fmt.Errorf("%s: %s", w.groups.knob(), w.groups.reads())
 		}
 		return nil
 	}); err != nil {
 		r.held = append(r.held, err.Error())
 	} else {
-		fmt.Printf("soak: %s reads %s, %s after the last round\n", w.groups.file, w.groups.neutral, since(began))
+		fmt.Printf("soak: %s: %s again, %s after the last round\n", w.groups.knob(), w.groups.neutral, since(began))
 	}
 	if err := w.settled(ctx, r); err != nil {
 		return nil, err
@@ -101,8 +101,8 @@ func (w *world) judge(ctx context.Context) (*report, error) {
 	if code := w.witness.cmd.ProcessState.ExitCode(); code != 0 {
 		r.wrong = append(r.wrong, "witness: "+w.witness.death())
 	}
-	if now := w.groups.reads(); now != w.groups.neutral {
-		r.held = append(r.held, fmt.Sprintf("%s reads %s at the end", w.groups.knob(), now))
+	if !w.groups.free() {
+		r.held = append(r.held, fmt.Sprintf("%s: %s at the end", w.groups.knob(), w.groups.reads()))
 	}
 	if err := w.deedsOf(ctx, r); err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (w *world) deedsOf(ctx context.Context, r *report) error {
 	}
 	r.wrong = append(r.wrong, r.deeds.wrong...)
 	if r.deeds.held {
-		r.held = append(r.held, "the actor's last write is a command's value")
+		r.held = append(r.held, "the actor has not taken back its last command")
 	}
 	return w.ask(ctx, func(ctx context.Context) error {
 		l, err := w.api.Actions.ListActions(ctx, &operatorv1.ListActionsRequest{})
@@ -393,7 +393,7 @@ func (r *report) print(seed uint64) error {
 	fmt.Printf("  acked samples  %d of the witness looked up, %d missing, %d with another value\n", r.witnessed.checked, r.witnessed.missing, r.witnessed.different)
 	fmt.Printf("  agent's own    %d of %d lives looked up, %d missing, %d with another value\n", r.spooled.checked, r.lives, r.spooled.missing, r.spooled.different)
 	fmt.Printf("  commands       %d in the ledger, %d reported as applied: %v\n", r.actions, r.applied, r.states)
-	fmt.Printf("  by strace      %d begun, %d carried out, %d taken back by a write, %d twice\n", len(r.deeds.started), r.deeds.writes(), r.deeds.restores, len(doubles))
+	fmt.Printf("  by strace      %d begun, %d carried out, %d taken back, %d twice\n", len(r.deeds.started), r.deeds.writes(), r.deeds.restores, len(doubles))
 	fmt.Printf("  not reverted   %d\n", len(r.held))
 	fmt.Printf("  audit log      %d entries, in one chain\n", r.audited)
 	problems := slices.Concat(r.witnessed.first, r.spooled.first, doubles, r.held, r.wrong)

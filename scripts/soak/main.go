@@ -32,6 +32,7 @@ type options struct {
 	state  string
 	bin    string
 	keep   bool
+	action string
 }
 
 func main() {
@@ -42,6 +43,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of every random choice")
 	flag.StringVar(&o.state, "state", "", "new folder for everything (default: one under /tmp)")
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
+	flag.StringVar(&o.action, "action", weight, "what commands do: cpu.weight or process.affinity")
 	flag.BoolVar(&o.keep, "keep", false, "keep the folder also when all is well")
 	flag.StringVar(&witness, "witness", "", "be the witness, with its files in this folder; the join string comes by standard input")
 	flag.Parse()
@@ -68,10 +70,13 @@ func run(ctx context.Context, o options) (err error) {
 	// Programs die with the thread that started them, so that one must live as long as this does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if o.action != weight && o.action != affinity {
+		return fmt.Errorf("--action %s: expected %s or %s", o.action, weight, affinity)
+	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.length+3*settling, errors.New("the soak took too long"))
 	defer cancel()
-	fmt.Printf("soak: %d rounds in at most %s, seed %d\n", o.rounds, o.length, o.seed)
+	fmt.Printf("soak: %d rounds of %s in at most %s, seed %d\n", o.rounds, o.action, o.length, o.seed)
 	w, err := newWorld(o)
 	if err != nil {
 		return err

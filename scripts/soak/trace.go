@@ -20,6 +20,7 @@ var (
 	startedRecord = regexp.MustCompile(`pwrite64\(\d+<[^>]*/journal>, ".*\{\\"kind\\":\\"started\\",\\"put\\":\{\\"id\\":\\"([0-9A-Z]{26})\\"`)
 	knobWrite     = regexp.MustCompile(`write(?:64|v|v2)?\(\d+<[^>]*/batch/cpu\.(?:shares|weight)>, "([^"]*)"`)
 	maskChange    = regexp.MustCompile(`sched_setaffinity\(`)
+	endedRecord   = regexp.MustCompile(`pwrite64\(\d+<[^>]*/journal>, ".*\{\\"kind\\":\\"[a-z -]+\\",\\"drop\\":`)
 	anyCgroup     = regexp.MustCompile(`write(?:64|v|v2)?\(\d+<[^>]*/cgroup/`)
 )
 
@@ -27,17 +28,18 @@ var (
 type deeds struct {
 	started  map[string]int // by command: records that it was begun
 	squeezes map[string]int // by command: writes of its value
-	restores int            // writes of the prior value
+	restores int            // writes of the prior value; of masks: records that they were given back
 	wrong    []string       // what must not happen
-	held     bool           // the last write was of a command's value
+	held     bool           // the last write was of a command's value; of masks: a command is begun that has not ended
 	last     string         // the command that was begun last
 }
 
-// read takes in the trace of one life.
+// read takes in the trace of one life, of an actor that writes these values, or sets masks where both are empty.
 func (d *deeds) read(r io.Reader, where, squeezed, neutral string) error {
 	if d.started == nil {
 		d.started, d.squeezes = map[string]int{}, map[string]int{}
 	}
+	masks := squeezed == ""
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for n := 1; s.Scan(); n++ {
@@ -45,6 +47,22 @@ func (d *deeds) read(r io.Reader, where, squeezed, neutral string) error {
 		if m := startedRecord.FindStringSubmatch(line); m != nil {
 			d.last = m[1]
 			d.started[d.last]++
+			d.held = d.held || masks
+			continue
+		}
+		if masks {
+			// A mask is set for each task, so what counts is that none is set outside of a command's time.
+			switch {
+			case endedRecord.MatchString(line):
+				if d.held {
+					d.restores++
+				}
+				d.held = false
+			case maskChange.MatchString(line) && d.held:
+				d.squeezes[d.last] = max(1, d.started[d.last])
+			case maskChange.MatchString(line) || anyCgroup.MatchString(line):
+				d.wrong = append(d.wrong, fmt.Sprintf("%s:%d: a change that no command asked for: %s", where, n, line))
+			}
 			continue
 		}
 		m := knobWrite.FindStringSubmatch(line)
@@ -112,7 +130,11 @@ func (w *world) traces(ctx context.Context) (*deeds, error) {
 		}); err != nil {
 			return nil, err
 		}
-		if err := d.read(bytes.NewReader(b), "actor."+strconv.Itoa(life), w.groups.squeezed, w.groups.neutral); err != nil {
+		squeezed, neutral := w.groups.squeezed, w.groups.neutral
+		if w.action == affinity {
+			squeezed, neutral = "", ""
+		}
+		if err := d.read(bytes.NewReader(b), "actor."+strconv.Itoa(life), squeezed, neutral); err != nil {
 			return nil, err
 		}
 	}

@@ -10,14 +10,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +24,14 @@ import (
 
 	"github.com/evenkeel/evenkeel/pkg/client"
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
+)
+
+// The actions that a soak can be made of, and the events that it sees itself.
+const (
+	weight   = "cpu.weight"
+	affinity = "process.affinity"
+	knobHeld = "the squeeze"
+	knobFree = "its end"
 )
 
 const (
@@ -35,6 +42,7 @@ const (
 // world is everything that runs. Its fields are set by newWorld and start.
 type world struct {
 	dir, bin string
+	action   string // that commands are made of
 	groups   *groups
 	random   *rand.Rand // of the main goroutine
 
@@ -84,7 +92,7 @@ func newWorld(o options) (*world, error) {
 	}
 	bin = filepath.Join(dir, "bin")
 	w := &world{
-		dir: dir, bin: bin, random: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), events: make(chan string), seen: map[string]bool{}, stop: func() {},
+		action: o.action, dir: dir, bin: bin, random: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), events: make(chan string), seen: map[string]bool{}, stop: func() {},
 	}
 	if w.groups, err = makeGroups(); err != nil {
 		return nil, err
@@ -147,8 +155,14 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.batch.start(nil, nil); err != nil {
 		return err
 	}
-	if w.groups.reads() != w.groups.neutral {
-		return fmt.Errorf("%s reads %s at first, not %s", w.groups.knob(), w.groups.reads(), w.groups.neutral)
+	if w.action == affinity {
+		w.groups.pid = w.batch.cmd.Process.Pid
+		if w.groups.neutral = w.groups.reads(); runtime.NumCPU() < 2 {
+			return errors.New("there is one CPU, which leaves no mask to narrow")
+		}
+	}
+	if !w.groups.free() {
+		return fmt.Errorf("%s: %s at first, not %s", w.groups.knob(), w.groups.reads(), w.groups.neutral)
 	}
 	if err := w.startCollector(ctx); err != nil {
 		return err
@@ -289,7 +303,7 @@ func (w *world) enrol(ctx context.Context) error {
 		return err
 	}
 	permissions := fmt.Sprintf("version: 1\nsigningRoot: %s\napprovers: []\nmaxRisk: R1\nactions:\n"+
-		"  - {action: cpu.weight, targets: [{cgroup: %s}], min: 10, max: 100, maxLease: 1m, rate: 1000/5m}\n", e.SigningRoot, w.groups.path("batch"))
+		"  - {action: %s, targets: [{%s}], min: 10, max: 100, maxLease: 1m, rate: 1000/5m}\n", e.SigningRoot, w.action, w.target())
 	if err := os.WriteFile(w.file("permissions.yaml"), []byte(permissions), 0o600); err != nil {
 		return err
 	}
@@ -313,8 +327,20 @@ func (w *world) connected(ctx context.Context) error {
 	return nil
 }
 
+// target is how the map and the permissions name the batch job.
+func (w *world) target() string {
+	if w.action == affinity {
+		return "process: {exe: " + filepath.Join(w.bin, "demo-batch") + "}"
+	}
+	return "cgroup: " + w.groups.path("batch")
+}
+
 func (w *world) apply(ctx context.Context) error {
-	text := strings.NewReplacer("HOST", hostName, "SERVER", w.groups.path("server"), "BATCH", w.groups.path("batch"), "WEIGHT", fmt.Sprint(squeeze)).Replace(soakMap)
+	step := fmt.Sprintf("action: %s, to: %d", weight, squeeze)
+	if w.action == affinity {
+		step = "action: " + affinity + ", cpus: 50%"
+	}
+	text := strings.NewReplacer("HOST", hostName, "SERVER", w.groups.path("server"), "BATCH", w.target(), "STEP", step).Replace(soakMap)
 	if err := os.WriteFile(w.file("map.yaml"), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -363,7 +389,7 @@ kind: Component
 metadata: {name: report-batch}
 spec:
   hosts: {names: [HOST]}
-  cgroup: BATCH
+  BATCH
 ---
 apiVersion: evenkeel/v1
 kind: Detector
@@ -382,7 +408,7 @@ kind: Runbook
 metadata: {name: relieve-cpu}
 spec:
   steps:
-    - {action: cpu.weight, to: WEIGHT, verify: {signal: runqueue.delay, of: protected, below: 100}}
+    - {STEP, verify: {signal: runqueue.delay, of: protected, below: 100}}
 ---
 apiVersion: evenkeel/v1
 kind: RemediationPolicy
@@ -396,117 +422,6 @@ spec:
   timing: {dwell: 1s, outcome: 2s, cooldown: 0s, lease: 5s, release: 100%/1s}
   episode: {steps: 100, every: 1s}
 `
-
-// load keeps the server at work: 150 requests a second, whether or not earlier ones were answered.
-func load(ctx context.Context, url string) {
-	transport := &http.Transport{MaxIdleConnsPerHost: 256}
-	defer transport.CloseIdleConnections()
-	c := &http.Client{Transport: transport, Timeout: 5 * time.Second}
-	slots := make(chan struct{}, 256) // a request for which there is none is left out
-	tick := time.NewTicker(time.Second / 150)
-	defer tick.Stop()
-	var all sync.WaitGroup
-	defer all.Wait()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			continue
-		}
-		all.Go(func() {
-			defer func() { <-slots }()
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-			if err != nil {
-				return
-			}
-			if r, err := c.Do(req); err == nil {
-				_, _ = io.Copy(io.Discard, r.Body)
-				r.Body.Close()
-			}
-		})
-	}
-}
-
-// job gives the batch job work, or takes it away.
-func (w *world) job(on bool) error {
-	w.busy.Store(on)
-	s := syscall.SIGUSR2
-	if on {
-		s = syscall.SIGUSR1
-	}
-	if err := w.batch.cmd.Process.Signal(s); err != nil {
-		return errors.New(w.batch.death())
-	}
-	return nil
-}
-
-// refuse has a hundred connections a second refused while the batch job works.
-func (w *world) refuse(ctx context.Context) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if w.busy.Load() {
-			if c, err := net.DialTimeout("tcp", "127.0.0.1:1", time.Second); err == nil {
-				c.Close() // somebody serves there, so nothing was refused
-			}
-		}
-	}
-}
-
-// happened tells whoever waits for a moment to kill in.
-func (w *world) happened(what string) {
-	select {
-	case w.events <- what:
-	default:
-	}
-}
-
-// watchKnob sees the kernel's file change, sooner than anybody reports it.
-func (w *world) watchKnob(ctx context.Context) {
-	tick := time.NewTicker(3 * time.Millisecond)
-	defer tick.Stop()
-	last := w.groups.reads()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if now := w.groups.reads(); now != last {
-			last = now
-			w.happened("knob " + now)
-		}
-	}
-}
-
-// watchActions sees each change of an action, and remembers which there were.
-func (w *world) watchActions(ctx context.Context) {
-	for ctx.Err() == nil {
-		if s, err := w.api.Actions.WatchActions(ctx, &operatorv1.ListActionsRequest{}, grpc.WaitForReady(true)); err == nil {
-			for {
-				a, err := s.Recv()
-				if err != nil {
-					break
-				}
-				w.mu.Lock()
-				w.seen[a.Id] = true
-				w.mu.Unlock()
-				w.happened("action " + a.State)
-			}
-		}
-		_ = pause(ctx, 100*time.Millisecond)
-	}
-}
 
 // close ends what runs, last first.
 func (w *world) close() {
