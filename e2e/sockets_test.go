@@ -393,7 +393,8 @@ func (k *knock) http() {
 				if token == "" && answer.StatusCode == http.StatusOK {
 					k.Public = append(k.Public, path)
 				}
-			case slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, answer.StatusCode):
+			case slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, answer.StatusCode),
+				strings.Contains(path, "?token=") && answer.StatusCode == http.StatusBadRequest: // no such parameter, whoever asks
 				k.refused(p, answer.Status)
 			default:
 				k.allowed(p, answer.Status)

@@ -217,7 +217,7 @@ func wait(t testing.TB, p *Process, patience time.Duration, what string) {
 
 // init of a machine without an init system: the kernel's file systems, and then the tests of the wanted names.
 const plainInit = `#!/bin/busybox sh
-export PATH=/bin EK2E_ROOT=%[1]s
+export PATH=/bin EK2E_ROOT=%[1]s EK2E_SLOW=1
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin
