@@ -50,9 +50,19 @@ type Log struct {
 	clock func() time.Time
 
 	mu     sync.Mutex
-	file   *os.File
+	file   file  // nil once it is closed, or cannot be relied on
+	size   int64 // of the sound part
 	last   Entry
 	recent []Entry
+}
+
+// file is the log's file as far as it is used.
+type file interface {
+	io.WriteSeeker
+	Name() string
+	Sync() error
+	Truncate(size int64) error
+	Close() error
 }
 
 // Open reads and verifies the log in dir and opens it for appending. A last line that was cut short by a crash was never
@@ -66,9 +76,9 @@ func Open(dir string, clock func() time.Time) (*Log, error) {
 		return nil, fmt.Errorf("cannot open audit log: %w", err)
 	}
 	l := &Log{clock: clock, file: file}
-	good, err := Verify(file, func(e Entry) { l.last = e; l.remember(e) })
+	l.size, err = Verify(file, func(e Entry) { l.last = e; l.remember(e) })
 	if err == nil {
-		err = errors.Join(file.Truncate(good), seekEnd(file))
+		err = l.cutBack()
 	}
 	if err != nil {
 		file.Close()
@@ -77,8 +87,12 @@ func Open(dir string, clock func() time.Time) (*Log, error) {
 	return l, nil
 }
 
-func seekEnd(f *os.File) error {
-	_, err := f.Seek(0, io.SeekEnd)
+// cutBack removes what stands after the sound part.
+func (l *Log) cutBack() error {
+	if err := l.file.Truncate(l.size); err != nil {
+		return err
+	}
+	_, err := l.file.Seek(l.size, io.SeekStart)
 	return err
 }
 
@@ -126,7 +140,8 @@ func (l *Log) remember(e Entry) {
 	l.recent = append(l.recent, e)
 }
 
-// Append writes one entry and returns after it is on stable storage.
+// Append writes one entry and returns after it is on stable storage. After an error the entry is not in the log; where
+// even that cannot be had, the log takes no more entries.
 func (l *Log) Append(_ context.Context, who, what, subject, outcome, detail string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,12 +157,19 @@ func (l *Log) Append(_ context.Context, who, what, subject, outcome, detail stri
 	if err != nil {
 		return fmt.Errorf("cannot write audit log: %w", err)
 	}
-	if _, err := l.file.Write(append(b, '\n')); err != nil {
+	b = append(b, '\n')
+	if _, err = l.file.Write(b); err == nil {
+		err = l.file.Sync()
+	}
+	if err != nil {
+		// Half a line, or a whole one that counts as not written, would make the next one break the chain.
+		if cut := l.cutBack(); cut != nil {
+			l.file.Close()
+			l.file = nil
+		}
 		return fmt.Errorf("cannot write audit log: %w", err)
 	}
-	if err := l.file.Sync(); err != nil {
-		return fmt.Errorf("cannot write audit log: %w", err)
-	}
+	l.size += int64(len(b))
 	l.last = e
 	l.remember(e)
 	return nil
@@ -165,7 +187,7 @@ func (l *Log) List(seq uint64, limit int, subject string) ([]Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	entries := l.recent
-	if len(entries) > 0 && seq+1 < entries[0].Seq && seq > 0 {
+	if len(entries) > 0 && seq+1 < entries[0].Seq && seq > 0 && l.file != nil {
 		// Older than what is in memory: read the file again, through a descriptor of its own.
 		file, err := os.Open(l.file.Name())
 		if err != nil {

@@ -221,7 +221,8 @@ func (w *world) deedsOf(ctx context.Context, r *report) error {
 	})
 }
 
-// audited follows the chain of the audit log from its first entry: a kill tears none out.
+// audited follows the chain of the audit log over its newest entries: a kill tears none out. The collector itself does so
+// over all of them at each start.
 func (w *world) audited(ctx context.Context, r *report) error {
 	after, last := uint64(0), ""
 	for {
@@ -236,7 +237,7 @@ func (w *world) audited(ctx context.Context, r *report) error {
 				if err != nil {
 					return err
 				}
-				if seq != after+1 || after > 0 && e.Previous != last {
+				if after > 0 && (seq != after+1 || e.Previous != last) {
 					r.wrong = append(r.wrong, fmt.Sprintf("audit entry %d does not follow entry %d", seq, after))
 				}
 				after, last = seq, e.Hash
