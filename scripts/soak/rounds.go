@@ -42,7 +42,8 @@ func (w *world) rounds(ctx context.Context, n int, deadline time.Time) (kills, e
 			break
 		}
 		began := time.Now()
-		line, victims, err := w.round(ctx)
+		share := deadline.Sub(began) / time.Duration(n-i) // what a round may take for all of them to fit in
+		line, victims, err := w.round(ctx, share*6/10)
 		if err != nil {
 			return k, err
 		}
@@ -57,14 +58,15 @@ func (w *world) rounds(ctx context.Context, n int, deadline time.Time) (kills, e
 
 const (
 	connectTime = 12 * time.Second        // that a round waits for everything to be connected
-	eventTime   = 10 * time.Second        // that it waits for something to happen
+	eventTime   = 10 * time.Second        // at most, that it waits for something to happen
 	jobPause    = 2500 * time.Millisecond // between two jobs of one round
 )
 
 // round gives the batch job work, kills in a moment of its choice, and starts again what it killed.
-func (w *world) round(ctx context.Context) (line, victims string, err error) {
+// It waits at most patience for what it would like to see first, and as long again for a moment.
+func (w *world) round(ctx context.Context, patience time.Duration) (line, victims string, err error) {
 	met := "connected"
-	if err := until(ctx, connectTime, "connected", func() error { return w.connected(ctx) }); err != nil {
+	if err := until(ctx, min(connectTime, patience), "connected", func() error { return w.connected(ctx) }); err != nil {
 		if ctx.Err() != nil {
 			return "", "", err
 		}
@@ -73,7 +75,7 @@ func (w *world) round(ctx context.Context) (line, victims string, err error) {
 	if err := w.job(true); err != nil {
 		return "", "", err
 	}
-	when, err := w.moment(ctx)
+	when, err := w.moment(ctx, min(eventTime, patience))
 	if err != nil {
 		return "", "", err
 	}
@@ -133,25 +135,25 @@ func (w *world) round(ctx context.Context) (line, victims string, err error) {
 }
 
 func (w *world) upTo(d time.Duration) time.Duration {
-	return time.Duration(w.random.Int64N(int64(d)))
+	return time.Duration(w.random.Int64N(max(1, int64(d))))
 }
 
 // moment waits until it is time to kill: at random, or a moment after something happened. Where that is a revert, the batch
 // job ends first.
-func (w *world) moment(ctx context.Context) (string, error) {
+func (w *world) moment(ctx context.Context, patience time.Duration) (string, error) {
 	if w.random.IntN(3) == 0 {
 		d := w.upTo(5 * time.Second)
 		return fmt.Sprintf("after %d ms", d.Milliseconds()), pause(ctx, d)
 	}
 	wanted := []string{knobHeld, knobFree, "action queued", "action dispatched", "action accepted", "action applied", "action active", "action reverting"}
 	want := wanted[w.random.IntN(len(wanted))]
-	limit, again, off := time.NewTimer(eventTime), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	limit, again, off := time.NewTimer(patience), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer limit.Stop()
 	defer again.Stop()
 	defer off.Stop()
 	switch {
 	case want == "action reverting" || want == knobFree:
-		off.Reset(w.upTo(eventTime / 2))
+		off.Reset(w.upTo(patience / 2))
 	case want != "action active" && !w.groups.free():
 		// What begins an action is waited for, and one is in force: that ends first.
 		if err := w.job(false); err != nil {
