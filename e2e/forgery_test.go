@@ -81,15 +81,23 @@ func TestForgeriesAreRefused(t *testing.T) {
 	}{
 		{"unsigned", command.ReasonUnsigned, command.Envelope{Body: auth.Sign(t, apply(weight)).Body}, false},
 		{"another key", command.ReasonUnknownKey, sign(apply(weight), stranger.Key), false},
-		{"another key under the certificate of the right one", command.ReasonUnknownKey,
-			sign(apply(weight), command.Key{Private: rig.NewKey(t), Certificate: auth.Key.Certificate}), false},
+		{
+			"another key under the certificate of the right one", command.ReasonUnknownKey,
+			sign(apply(weight), command.Key{Private: rig.NewKey(t), Certificate: auth.Key.Certificate}), false,
+		},
 		{"a body changed after signing", command.ReasonBadSignature, flip(auth.Sign(t, apply(weight))), false},
-		{"key certificate expired", command.ReasonKeyExpired,
-			sign(apply(weight), auth.Certify(t, rig.NewKey(t), now.Add(-2*time.Hour), now.Add(-time.Hour), command.R2)), false},
-		{"key certificate not by the root", command.ReasonUnknownKey,
-			sign(apply(weight), stranger.Certify(t, rig.NewKey(t), now.Add(-time.Hour), now.Add(time.Hour), command.R2)), false},
-		{"key certified for less risk", command.ReasonRiskNeedsApprover,
-			sign(apply(weight), auth.Certify(t, rig.NewKey(t), now.Add(-time.Hour), now.Add(time.Hour), command.R0)), false},
+		{
+			"key certificate expired", command.ReasonKeyExpired,
+			sign(apply(weight), auth.Certify(t, rig.NewKey(t), now.Add(-2*time.Hour), now.Add(-time.Hour), command.R2)), false,
+		},
+		{
+			"key certificate not by the root", command.ReasonUnknownKey,
+			sign(apply(weight), stranger.Certify(t, rig.NewKey(t), now.Add(-time.Hour), now.Add(time.Hour), command.R2)), false,
+		},
+		{
+			"key certified for less risk", command.ReasonRiskNeedsApprover,
+			sign(apply(weight), auth.Certify(t, rig.NewKey(t), now.Add(-time.Hour), now.Add(time.Hour), command.R0)), false,
+		},
 		{"risk that needs an approver", command.ReasonRiskNeedsApprover, signed(func(c *command.Command) { c.Risk = command.R3 }), false},
 		{"another host", command.ReasonWrongHost, signed(func(c *command.Command) { c.Host = "host-2" }), false},
 		{"another incarnation", command.ReasonWrongIncarnation, signed(func(c *command.Command) { c.ActorIncarnation = "0123456789ab" }), false},

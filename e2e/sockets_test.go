@@ -358,8 +358,10 @@ func (k *knock) method(conn *grpc.ClientConn, name, token string, m protoreflect
 func (k *knock) http() {
 	k.Kind = "http"
 	client := &http.Client{Timeout: 5 * time.Second}
-	paths := []string{"GET /metrics", "GET /api/v1/openapi.json", "GET /api/v1/", "GET /api/v1/nothing", "GET //api/v1/hosts", "GET /api/v1/../v1/hosts", "GET /debug/pprof/", "GET /prometheus/api/v1/query?query=up",
-		"POST /api/v1/hosts", "GET /api/v1/hosts?token=x", "GET /healthz", "GET /readyz"}
+	paths := []string{
+		"GET /metrics", "GET /api/v1/openapi.json", "GET /api/v1/", "GET /api/v1/nothing", "GET //api/v1/hosts", "GET /api/v1/../v1/hosts", "GET /debug/pprof/", "GET /prometheus/api/v1/query?query=up",
+		"POST /api/v1/hosts", "GET /api/v1/hosts?token=x", "GET /healthz", "GET /readyz",
+	}
 	for i := range operatorv1.File_evenkeel_operator_v1_operator_proto.Services().Len() {
 		service := operatorv1.File_evenkeel_operator_v1_operator_proto.Services().Get(i)
 		for j := range service.Methods().Len() {

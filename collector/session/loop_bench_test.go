@@ -25,6 +25,7 @@ func (agreeable) Admit(context.Context, identity.Verified) error { return nil }
 func (agreeable) Enrol(context.Context, string, string, []byte, time.Time) (session.Enrolled, error) {
 	return session.Enrolled{}, errDisk
 }
+
 func (agreeable) Renew(context.Context, identity.Verified, []byte) (session.Certificate, error) {
 	return session.Certificate{}, errDisk
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -123,14 +124,14 @@ func (l *Lane) labels(instance string, d *metric.Desc) (labels.Labels, error) {
 	size := len(d.Name)
 	b := &l.scratch
 	b.Reset()
-	b.Add(labels.MetricName, d.Name)
+	b.Add(model.MetricNameLabel, d.Name)
 	b.Add("instance", instance)
 	b.Add("job", "node")
 	for i := range d.Labels {
 		n, v := d.Labels[i].Name, d.Labels[i].Value
 		size += len(n) + len(v)
 		switch {
-		case n == "" || len(n) > maxName || n == labels.MetricName || n == "instance" || n == "job",
+		case n == "" || len(n) > maxName || n == model.MetricNameLabel || n == "instance" || n == "job",
 			size > maxSeries, i > 0 && n <= d.Labels[i-1].Name, !utf8.ValidString(n), !utf8.ValidString(v):
 			return labels.Labels{}, ErrBadSeries
 		}

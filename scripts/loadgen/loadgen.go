@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,20 @@ type Config struct {
 	Ticks   [][]byte      // messages from Messages; each agent sends all of them
 	Pace    time.Duration // between two messages of an agent; 0: as fast as they are taken
 	Dials   int           // connections made at once; default 16
+
+	// Warm is how many of the ticks are sent first, until all agents have their ack; Warmed, if set, is called then, and
+	// the time starts. A measurement of the steady state leaves the making of series out by it.
+	Warm   int
+	Warmed func()
+
+	// Lead bounds how many ticks any agent is ahead of what the collector has acked, so that ticks come host by host as
+	// they do in life and not many of one host at a time. A few agents speak for all: they ask for an ack with every tick.
+	// 0: no bound.
+	Lead int
 }
+
+// spokesmen is how many agents there are for each that asks for acks under Config.Lead.
+const spokesmen = 50
 
 // Agent is one simulated agent.
 type Agent struct {
@@ -48,9 +62,9 @@ type Agent struct {
 // Result is what a run came to.
 type Result struct {
 	Connected time.Duration // until all agents were welcomed
-	Elapsed   time.Duration // from the first batch to the last ack
-	Batches   uint64        // acked
-	Bytes     uint64        // of messages
+	Elapsed   time.Duration // from the first batch after Config.Warm to the last ack
+	Batches   uint64        // acked, those of Config.Warm left out
+	Bytes     uint64        // of messages, likewise
 }
 
 // Issue makes n agents called PREFIX-1 and so on with certificates of a CA.
@@ -221,6 +235,9 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if cfg.Address == "" || cfg.Trust == nil || len(cfg.Agents) == 0 || len(cfg.Ticks) == 0 {
 		return Result{}, errors.New("a run needs an address, trust, agents and ticks")
 	}
+	if cfg.Warm < 0 || cfg.Warm >= len(cfg.Ticks) {
+		return Result{}, errors.New("fewer ticks are sent to warm up than there are")
+	}
 	if cfg.Dials <= 0 {
 		cfg.Dials = 16
 	}
@@ -251,23 +268,45 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	r := Result{Connected: time.Since(began)}
 	var bytes atomic.Uint64
 	start := time.Now()
+	var cold sync.WaitGroup
+	gate := make(chan struct{})
+	p := &pack{acked: make([]uint64, (len(streams)+spokesmen-1)/spokesmen), moved: make(chan struct{})}
+	cold.Add(len(streams))
+	wg.Go(func() {
+		cold.Wait()
+		if context.Cause(ctx) != nil {
+			return // send gives up by itself
+		}
+		if cfg.Warm > 0 && cfg.Warmed != nil {
+			cfg.Warmed()
+		}
+		start = time.Now()
+		close(gate)
+	})
 	for i, s := range streams {
-		last := uint64(len(cfg.Ticks))
-		wg.Go(func() {
-			if err := receive(s, last); err != nil {
+		failed := func(err error) {
+			if err != nil {
 				cancel(fmt.Errorf("%s: %w", cfg.Agents[i].Name, err))
+			}
+		}
+		wg.Go(func() {
+			err := receive(s, uint64(cfg.Warm), nil)
+			failed(err)
+			cold.Done()
+			if err == nil {
+				failed(receive(s, uint64(len(cfg.Ticks)), func(seq uint64) { p.ack(i, seq) }))
 			}
 		})
 		wg.Go(func() {
-			n, err := send(ctx, s, cfg, i)
+			n, err := send(ctx, s, cfg, i, gate, p)
 			bytes.Add(n)
-			if err != nil && !errors.Is(err, io.EOF) { // the receiver knows why
-				cancel(fmt.Errorf("%s: %w", cfg.Agents[i].Name, err))
+			if !errors.Is(err, io.EOF) { // the receiver knows why
+				failed(err)
 			}
 		})
 	}
 	wg.Wait()
-	r.Elapsed, r.Batches, r.Bytes = time.Since(start), uint64(len(cfg.Ticks)*len(cfg.Agents)), bytes.Load()
+	r.Elapsed, r.Batches, r.Bytes = time.Since(start), uint64((len(cfg.Ticks)-cfg.Warm)*len(cfg.Agents)), bytes.Load()
 	return r, context.Cause(ctx)
 }
 
@@ -294,7 +333,7 @@ func open(ctx context.Context, cfg Config, a Agent, conns *closers) (grpc.Client
 		grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(cfg.Trust, func() (*tls.Certificate, error) { return &a.Cert, nil }, time.Now))),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }),
 		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10),
-		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithSharedWriteBuffer(true),
+		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
 		grpc.WithDisableRetry(), grpc.WithIdleTimeout(0), grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.WaitForReady(true)),
 	)
@@ -323,8 +362,23 @@ func open(ctx context.Context, cfg Config, a Agent, conns *closers) (grpc.Client
 	return s, nil
 }
 
-// send sends every tick and asks for an ack at the end.
-func send(ctx context.Context, s grpc.ClientStream, cfg Config, i int) (n uint64, err error) {
+// send sends every tick and asks for an ack at the end. The ticks beyond Config.Warm wait for the gate, and n counts them alone.
+func send(ctx context.Context, s grpc.ClientStream, cfg Config, i int, gate <-chan struct{}, p *pack) (n uint64, err error) {
+	for _, b := range cfg.Ticks[:cfg.Warm] {
+		if err := s.SendMsg(raw(b)); err != nil {
+			return 0, err
+		}
+	}
+	if cfg.Warm > 0 {
+		if err := s.SendMsg(wanted); err != nil {
+			return 0, err
+		}
+	}
+	select {
+	case <-gate:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 	var pace <-chan time.Time
 	if cfg.Pace > 0 {
 		// Spread over the period, as the phases of agents are.
@@ -337,11 +391,21 @@ func send(ctx context.Context, s grpc.ClientStream, cfg Config, i int) (n uint64
 		defer t.Stop()
 		pace = t.C
 	}
-	for _, b := range cfg.Ticks {
+	for k, b := range cfg.Ticks[cfg.Warm:] {
+		if cfg.Lead > 0 && k >= cfg.Lead {
+			if err := p.wait(ctx, uint64(cfg.Warm+k+1-cfg.Lead)); err != nil {
+				return n, err
+			}
+		}
 		if err := s.SendMsg(raw(b)); err != nil {
 			return n, err
 		}
 		n += uint64(len(b))
+		if cfg.Lead > 0 && i%spokesmen == 0 {
+			if err := s.SendMsg(wanted); err != nil {
+				return n, err
+			}
+		}
 		if pace != nil {
 			select {
 			case <-pace:
@@ -350,12 +414,53 @@ func send(ctx context.Context, s grpc.ClientStream, cfg Config, i int) (n uint64
 			}
 		}
 	}
-	return n, s.SendMsg(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_AckWanted{AckWanted: &agentv1.AckWanted{}}})
+	return n, s.SendMsg(wanted)
 }
 
-// receive waits for the ack of the last tick.
-func receive(s grpc.ClientStream, last uint64) error {
+var wanted = &agentv1.SessionRequest{Message: &agentv1.SessionRequest_AckWanted{AckWanted: &agentv1.AckWanted{}}}
+
+// pack knows how far the agents that speak for the others are acked.
+type pack struct {
+	mu    sync.Mutex
+	acked []uint64
+	least uint64
+	moved chan struct{} // closed when least grows
+}
+
+func (p *pack) ack(agent int, seq uint64) {
+	if agent%spokesmen != 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acked[agent/spokesmen] = seq
+	if least := slices.Min(p.acked); least > p.least {
+		p.least = least
+		close(p.moved)
+		p.moved = make(chan struct{})
+	}
+}
+
+// wait returns when all of them are acked up to seq.
+func (p *pack) wait(ctx context.Context, seq uint64) error {
 	for {
+		p.mu.Lock()
+		least, moved := p.least, p.moved
+		p.mu.Unlock()
+		if least >= seq {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// receive waits for the ack of the last tick; 0: there is none to wait for. It passes on every ack.
+func receive(s grpc.ClientStream, last uint64, acked func(seq uint64)) error {
+	for last > 0 {
 		var m agentv1.SessionResponse
 		if err := s.RecvMsg(&m); err != nil {
 			return err
@@ -366,8 +471,13 @@ func receive(s grpc.ClientStream, last uint64) error {
 		if m.GetKeyFrame() != nil {
 			return errors.New("the collector lost the chain")
 		}
-		if m.GetAck().GetSeq() >= last {
-			return nil
+		seq := m.GetAck().GetSeq()
+		if acked != nil && seq > 0 {
+			acked(seq)
+		}
+		if seq >= last {
+			break
 		}
 	}
+	return nil
 }
