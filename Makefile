@@ -13,6 +13,7 @@ PROGRAMS := evenkeel-agent evenkeel-actor evenkeel-collector evenkeel
 DEMO     := evenkeel-demo demo-server demo-batch
 NAME     ?=
 FUZZTIME ?= 5s
+FUZZIN   ?=
 
 where_evenkeel-agent     := ./agent/cmd/evenkeel-agent
 where_evenkeel-actor     := ./agent/cmd/evenkeel-actor
@@ -56,8 +57,8 @@ bench: ## benchmarks of the hot paths
 figure: build ## make figure NAME=wire-bytes; without NAME: all of them
 	@scripts/figure/run $(NAME)
 
-fuzz: ## every fuzz target for FUZZTIME each
-	@scripts/fuzz $(FUZZTIME)
+fuzz: ## every fuzz target for FUZZTIME each; FUZZIN="pkg agent" narrows it
+	@scripts/fuzz $(FUZZTIME) $(FUZZIN)
 
 e2e: build $(addprefix bin/,$(DEMO)) ## L3: real binaries with real parts, as root on Debian
 	@scripts/e2e/run
