@@ -162,6 +162,8 @@ func TestRESTChanges(t *testing.T) {
 		{"POST", "/api/v1/tokens", `{"ttl":"1h","uses":3}`, 200, `"join":"the-secret","token":""`},
 		{"POST", "/api/v1/tokens", `{"role":"viewer","name":"wall"}`, 200, `"join":"","token":"the-secret"`},
 		{"POST", "/api/v1/tokens", `{"role":"viewer"}`, 400, "needs a name"},
+		{"POST", "/api/v1/tokens", `{"role":"viewer","name":"ada\nadmin"}`, 400, "1 to 64 characters"},
+		{"POST", "/api/v1/tokens", `{"role":"viewer","name":"Ada.L+keel@example.com"}`, 200, "the-secret"},
 		{"POST", "/api/v1/tokens", `{"role":"root","name":"x"}`, 400, "expected viewer, operator, approver or admin"},
 		{"POST", "/api/v1/tokens", `{"ttl":"-1h"}`, 400, "not a duration"},
 		{"POST", "/api/v1/tokens", `{"ttl":"9000h"}`, 400, "not a duration"},

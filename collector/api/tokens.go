@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -71,6 +72,9 @@ func (a *access) CreateToken(ctx context.Context, r *operatorv1.CreateTokenReque
 		if n.Name == "" {
 			return nil, status.Error(codes.InvalidArgument, "an operator's token needs a name: set name")
 		}
+		if !operatorName(n.Name) {
+			return nil, status.Errorf(codes.InvalidArgument, "name %q: use 1 to 64 characters of a-z, A-Z, 0-9 and . _ @ + -, as in ada@example.com", n.Name)
+		}
 	}
 	what := "create join token"
 	if n.Role != "" {
@@ -94,6 +98,16 @@ func (a *access) CreateToken(ctx context.Context, r *operatorv1.CreateTokenReque
 		out.Token = secret
 	}
 	return out, nil
+}
+
+// operatorName bounds what stands in every line of the audit log.
+func operatorName(s string) bool {
+	for _, r := range s {
+		if !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._@+-", r)) {
+			return false
+		}
+	}
+	return len(s) <= 64
 }
 
 func (a *access) ListTokens(ctx context.Context, _ *operatorv1.ListTokensRequest) (*operatorv1.ListTokensResponse, error) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/cause"
+	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
@@ -70,7 +71,12 @@ type Step struct {
 
 // Run reads the files and works out the simulation. Where there are problems, it is empty but for them.
 func Run(files []manifest.File, opt Options) (Simulation, []manifest.Problem) {
-	set, problems := manifest.CheckFiles(files, nil)
+	// Policies may refer to the detectors that every collector starts with.
+	shipped, err := overload.Defaults()
+	if err != nil {
+		panic("BUG: simulate: " + err.Error())
+	}
+	set, problems := manifest.CheckFiles(files, shipped)
 	if len(problems) > 0 {
 		return refuse(opt, problems)
 	}

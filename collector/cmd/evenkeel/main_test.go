@@ -125,6 +125,31 @@ func TestSimulateShop(t *testing.T) {
 	}
 }
 
+// A policy may name a detector that every collector ships.
+func TestSimulateKnowsShippedDetectors(t *testing.T) {
+	const text = `apiVersion: evenkeel/v1
+kind: Runbook
+metadata: {name: relieve-cpu}
+spec:
+  steps: [{action: cpu.weight, to: 10}]
+---
+apiVersion: evenkeel/v1
+kind: RemediationPolicy
+metadata: {name: relieve-host}
+spec:
+  when: {detector: detector/host-cpu, level: major}
+  hosts: {names: [a]}
+  runbook: runbook/relieve-cpu
+`
+	out, errs, code := evenkeel(t, text, "simulate", "-f", "-", "-o", "json")
+	if code != 0 || errs != "" || strings.Contains(out, "detector") {
+		t.Errorf("exit %d, %s%s", code, out, errs)
+	}
+	if _, errs, code := evenkeel(t, strings.Replace(text, "host-cpu", "host-cpus", 1), "simulate", "-f", "-"); code != ctl.ExitUsage || !strings.Contains(errs, "stdin:11:") {
+		t.Errorf("a detector that there is not: exit %d, %s", code, errs)
+	}
+}
+
 func TestSimulateRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		stdin string
