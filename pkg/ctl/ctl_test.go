@@ -125,28 +125,17 @@ func TestRequests(t *testing.T) {
 func TestListsAllPages(t *testing.T) {
 	f := newFake(t)
 	f.env["EVENKEEL_CONTEXT"] = f.context("context.json", f.good())
-	f.reply(operatorv1.ResourceService_ListResources_FullMethodName, &operatorv1.ListResourcesResponse{Resources: []*operatorv1.Resource{resource()}, NextPageToken: "service/checkout"})
-	ctx, cancel := context.WithCancel(t.Context())
-	f.offline = ctl.Offline{}
-	done := make(chan result)
-	go func() { done <- f.runWith(ctx, "", "get", "-o", "json") }()
-	for {
-		f.mu.Lock()
-		n := len(f.requests)
-		if n >= 2 {
-			if r := f.requests[1].(*operatorv1.ListResourcesRequest); r.PageToken != "service/checkout" {
-				t.Errorf("the second page is asked for with %q", r.PageToken)
-			}
-			f.replies[operatorv1.ResourceService_ListResources_FullMethodName] = []proto.Message{&operatorv1.ListResourcesResponse{}}
-			f.mu.Unlock()
-			break
-		}
-		f.mu.Unlock()
-	}
-	if r := <-done; r.code != 0 || strings.Count(r.out, `"name": "checkout"`) < 2 {
+	const list = operatorv1.ResourceService_ListResources_FullMethodName
+	f.first[list] = &operatorv1.ListResourcesResponse{Resources: []*operatorv1.Resource{policy()}, NextPageToken: "remediationpolicy/relieve-host"}
+	f.reply(list, &operatorv1.ListResourcesResponse{Resources: []*operatorv1.Resource{resource()}})
+	r := f.run("get", "-o", "json")
+	if r.code != 0 || !strings.Contains(r.out, `"relieve-host"`) || !strings.Contains(r.out, `"checkout"`) || strings.Contains(r.out, `"nextPageToken": "r`) {
 		t.Errorf("%+v", r)
 	}
-	cancel()
+	asked := f.asked()
+	if len(asked) != 2 || asked[1].(*operatorv1.ListResourcesRequest).PageToken != "remediationpolicy/relieve-host" {
+		t.Errorf("asked for %v", asked)
+	}
 }
 
 // -o json is the API's JSON and nothing else on standard output; -o yaml says the same.

@@ -45,6 +45,7 @@ type fake struct {
 
 	mu       sync.Mutex
 	replies  map[string][]proto.Message // by full method
+	first    map[string]proto.Message   // before replies, and once
 	errors   map[string]error
 	requests []proto.Message
 	waiting  bool // streams stay open after their replies
@@ -52,7 +53,7 @@ type fake struct {
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{T: t, net: memnet.New(), home: t.TempDir(), replies: map[string][]proto.Message{}, errors: map[string]error{}}
+	f := &fake{T: t, net: memnet.New(), home: t.TempDir(), replies: map[string][]proto.Message{}, first: map[string]proto.Message{}, errors: map[string]error{}}
 	f.env = map[string]string{"HOME": f.home, "XDG_CONFIG_HOME": filepath.Join(f.home, "config")}
 	var err error
 	f.ca, err = identity.NewCA("keel-1", time.Now())
@@ -101,6 +102,10 @@ func (f *fake) answer(_ any, s grpc.ServerStream) error {
 	f.mu.Lock()
 	f.requests = append(f.requests, req)
 	replies, fails, waiting := f.replies[method], f.errors[method], f.waiting
+	if m := f.first[method]; m != nil {
+		replies = []proto.Message{m}
+		delete(f.first, method)
+	}
 	f.mu.Unlock()
 	if fails != nil {
 		return fails

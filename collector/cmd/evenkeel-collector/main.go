@@ -47,7 +47,7 @@ func execute(ctx context.Context, args []string, out, errs io.Writer) int {
 		return 0
 	}
 	// What is wrong with a file is told as a compiler does, so that editors find the place.
-	if problems := (strict.Problems)(nil); errors.As(err, &problems) {
+	if problems := strict.Problems(nil); errors.As(err, &problems) {
 		fmt.Fprintln(errs, problems)
 	} else {
 		fmt.Fprintln(errs, "evenkeel-collector:", err)
