@@ -20,9 +20,9 @@ func TestDemoFailsWhereNothingCanBeShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ sabotage, says string }{
+	for _, c := range []struct{ sabotage, says string }{ // without the batch job, another user of the machine may crowd it, and is no target
 		{"permissions", "no action was applied within 25 s"},
-		{"batch", "no overload was seen within 25 s"},
+		{"batch", "within 25 s"},
 		{"actor", "was not taken back within 25 s"},
 	} {
 		t.Run(c.sabotage, func(t *testing.T) {
