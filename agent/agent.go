@@ -41,7 +41,7 @@ const (
 	// ackWait is how long a clean stop waits for the collector to store what it was sent.
 	ackWait = 5 * time.Second
 	// statusEvery is how often last-status.json is written.
-	statusEvery = 30 * time.Second
+	statusEvery = time.Minute
 	// settleAfter is when an agent is done with what only a start needs.
 	settleAfter = 10 * time.Second
 )

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -186,6 +187,10 @@ func (r *Runner) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		// A goroutine that a timer made ready inherits the time slice of whoever ran last, here itself, a second ago: the
+		// runtime would take it for a hog, interrupt it in the middle of the tick and carry it on from another thread. This
+		// begins a slice of its own.
+		runtime.Gosched()
 		if ctx.Err() != nil {
 			return nil
 		}
