@@ -117,13 +117,14 @@ func (d *deeds) writes() int {
 // traceEnd is strace's last word on a life.
 var traceEnd = regexp.MustCompile(`(?m)^\d+ +\+\+\+ (exited with|killed by) [^\n]*\n\z`)
 
-// traces reads the traces of all lives in order, once they are whole.
+// traces reads the traces of all lives in order, once they are whole. A trace without a line is that of a life which was
+// killed before strace let the program begin: strace's first line is the program's own start.
 func (w *world) traces(ctx context.Context) (*deeds, error) {
 	d := &deeds{}
 	for life := 1; life <= w.actor.lives; life++ {
 		var b []byte
 		if err := until(ctx, 10*time.Second, "the trace of the actor's life "+strconv.Itoa(life), func() (err error) {
-			if b, err = os.ReadFile(w.traceFile(life)); err == nil && !traceEnd.Match(b) {
+			if b, err = os.ReadFile(w.traceFile(life)); err == nil && len(b) > 0 && !traceEnd.Match(b) {
 				err = errors.New("it has no end")
 			}
 			return err
