@@ -17,6 +17,9 @@ import (
 	"github.com/evenkeel/evenkeel/agent/check"
 )
 
+// settled is when an agent has started and done everything once that it does often.
+const settled = 25 * time.Second
+
 func (a *app) run() *cobra.Command {
 	var level string
 	cmd := &cobra.Command{
@@ -41,6 +44,8 @@ func (a *app) run() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			forget := time.AfterFunc(settled, func() { log.Debug("pages of the start are let go", "bytes", forgetStart()) })
+			defer forget.Stop()
 			return g.Run(cmd.Context())
 		},
 	}

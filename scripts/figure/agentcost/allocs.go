@@ -48,13 +48,16 @@ func allocs(s settings) (report.Figure, error) {
 	if len(steady) == 0 {
 		return report.Figure{}, errors.New("series came or went on every tick")
 	}
-	sum, worst := 0.0, 0.0
+	sum, worst, none := 0.0, 0.0, 0
 	for _, n := range steady {
+		if n == 0 {
+			none++
+		}
 		sum += n
 		worst = max(worst, n)
 	}
 	mean := sum / float64(len(steady))
-	fmt.Printf("%d rounds in which no series came or went: %.3f allocations on average, %.0f at most\n", len(steady), mean, worst)
+	fmt.Printf("%d rounds in which no series came or went: %d of them without any allocation, %.3f on average, %.0f at most\n", len(steady), none, mean, worst)
 	if len(changing) > 0 {
 		fmt.Printf("%d rounds in which some did, whose names are kept: %s\n", len(changing), report.Range(changing))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -50,8 +51,9 @@ func cpu(s settings) (report.Figure, error) {
 	}
 	var list []reading
 	fast, calls := 0, 0
+	walks := slices.ContainsFunc(seen, func(r reading) bool { return strings.HasPrefix(r.Path, "/proc/*/") })
 	for _, r := range seen {
-		if runtimeReads(r.Path) {
+		if runtimeReads(r.Path) || walks && r.Path == "/proc" { // the reader lists the processes as it walks through them
 			continue
 		}
 		r.Path = strings.Replace(r.Path, fmt.Sprintf("/proc/%d/", w.pid), "/proc/self/", 1)

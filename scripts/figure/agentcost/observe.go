@@ -122,14 +122,14 @@ func compare(seen []reading, pid int) error {
 	if err := readTwice(set); err != nil {
 		return err
 	}
+	link := strings.NewReplacer(fmt.Sprintf("/proc/%d/net/", pid), "/proc/net/", fmt.Sprintf("/proc/%d/", pid), "/proc/self/", fmt.Sprintf("/proc/%d/", os.Getpid()), "/proc/self/")
 	declared := map[string]bool{}
 	for _, f := range set.Files() {
-		path := strings.ReplaceAll(f.Path, fmt.Sprintf("/proc/%d/", os.Getpid()), fmt.Sprintf("/proc/%d/", pid))
-		declared[strings.Replace(path, "/proc/self/", fmt.Sprintf("/proc/%d/", pid), 1)] = true
+		declared[link.Replace(f.Path)] = true
 	}
 	var more []string
 	for _, r := range seen {
-		path := strings.Replace(r.Path, "/proc/self/", fmt.Sprintf("/proc/%d/", pid), 1)
+		path := link.Replace(r.Path)
 		if !declared[path] {
 			more = append(more, r.Path)
 		}

@@ -131,8 +131,7 @@ func (k *raw) list(fd, calls int) []byte {
 	return k.names[:at]
 }
 
-// processes reads one file of each process. The listing is the one that the agent makes; where it is in the list of
-// readings too, the reader is given that cost once more.
+// processes lists the processes and reads one file of each.
 func (k *raw) processes(s *source) {
 	if s.fd < 0 {
 		s.fd, _ = unix.Open("/proc", unix.O_RDONLY|unix.O_CLOEXEC, 0)

@@ -14,11 +14,16 @@ type counters struct {
 	plain          uint64 // bytes that were sent inside TLS records
 }
 
-// countingConn reads the lengths of the TLS records that pass, to know what TLS itself adds.
+// countingConn is a connection whose sent TLS records are counted.
 type countingConn struct {
 	*net.TCPConn
 
-	mu    sync.Mutex
+	mu      sync.Mutex
+	records recordCounter
+}
+
+// recordCounter reads the lengths of the TLS records that pass, to know what TLS itself adds.
+type recordCounter struct {
 	head  []byte // of a record whose header is not complete
 	left  int    // bytes to come of the record under way
 	plain uint64
@@ -35,7 +40,12 @@ func (c *countingConn) Write(b []byte) (int, error) {
 	n, err := c.TCPConn.Write(b)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for p := b[:n]; len(p) > 0; {
+	c.records.add(b[:n])
+	return n, err
+}
+
+func (c *recordCounter) add(p []byte) {
+	for len(p) > 0 {
 		if c.left > 0 {
 			k := min(c.left, len(p))
 			c.left -= k
@@ -52,7 +62,6 @@ func (c *countingConn) Write(b []byte) (int, error) {
 			c.head = c.head[:0]
 		}
 	}
-	return n, err
 }
 
 // counters reads the kernel's counters of the connection.
@@ -72,5 +81,5 @@ func (w *world) counters() (counters, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return counters{sent: info.Bytes_sent, received: info.Bytes_received, segments: uint64(info.Segs_out), plain: c.plain}, nil
+	return counters{sent: info.Bytes_sent, received: info.Bytes_received, segments: uint64(info.Segs_out), plain: c.records.plain}, nil
 }
