@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/evenkeel/evenkeel/pkg/command"
@@ -75,9 +76,10 @@ func New(cfg Config) (*Actor, error) {
 }
 
 func newEngine(cfg Config, emit func(command.Result)) *engine {
+	permissions := &permissionsFile{path: cfg.Permissions, uid: os.Geteuid()}
 	return &engine{
 		host: cfg.Host, bootID: cfg.BootID, actuators: cfg.Actuators, clock: cfg.Clock, emit: emit, log: cfg.Log,
-		permissions: func() (Permissions, error) { return LoadPermissions(cfg.Permissions, os.Geteuid()) },
+		permissions: permissions.load,
 	}
 }
 
@@ -197,6 +199,8 @@ func (a *Actor) serve(ctx context.Context, c call) {
 func (a *Actor) emit(r command.Result) {
 	if a.primary != nil {
 		a.primary.send(resultFrame(r))
+		// Its writer goes first: the collector waits for this word, and what comes next may take its time.
+		runtime.Gosched()
 	}
 }
 

@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -63,14 +64,32 @@ func (p *Permissions) Grant(a command.Action) (Grant, bool) {
 // LoadPermissions reads the file after checking that nobody but its owner could have written it: the file and every
 // folder above it belong to root or to uid, and nobody else may write there (a sticky folder such as /tmp apart).
 func LoadPermissions(file string, uid int) (Permissions, error) {
-	b, err := readOwned(file, uid)
+	return (&permissionsFile{path: file, uid: uid}).load()
+}
+
+// permissionsFile is a permissions file as it was read last. Who may write it is checked, and its text read, each time; a
+// text that has not changed is not parsed again.
+type permissionsFile struct {
+	path   string
+	uid    int
+	text   []byte
+	parsed Permissions // of text; valid where text is not nil
+}
+
+func (f *permissionsFile) load() (Permissions, error) {
+	b, err := readOwned(f.path, f.uid)
 	if err != nil {
 		return Permissions{}, err
 	}
+	if f.text != nil && bytes.Equal(b, f.text) {
+		return f.parsed, nil
+	}
+	f.text = nil
 	p, err := ParsePermissions(b)
 	if err != nil {
-		return Permissions{}, fmt.Errorf("%s: %w", file, err)
+		return Permissions{}, fmt.Errorf("%s: %w", f.path, err)
 	}
+	f.text, f.parsed = b, p
 	return p, nil
 }
 

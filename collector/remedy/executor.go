@@ -71,13 +71,15 @@ type Config struct {
 	// Incarnation is that of the cluster; it comes before the revision in every fence.
 	Incarnation uint64
 	Log         *slog.Logger
-	// Queue is how many calls may wait; default 256. When it is full Consider drops and the others block.
+	// Queue is how many calls may wait, and how many situations; default 256. When it is full Consider drops and the others
+	// block.
 	Queue int
 }
 
 // Executor keeps the ledger and drives the actions. Its methods may be called from any goroutine once Run is running.
 type Executor struct {
 	cfg     Config
+	urgent  chan func(context.Context) // situations; they go before what the queue holds
 	queue   chan func(context.Context)
 	stopped chan struct{}
 
@@ -132,7 +134,7 @@ func New(cfg Config) (*Executor, error) {
 		cfg.Queue = 256
 	}
 	return &Executor{
-		cfg: cfg, queue: make(chan func(context.Context), cfg.Queue), stopped: make(chan struct{}),
+		cfg: cfg, urgent: make(chan func(context.Context), cfg.Queue), queue: make(chan func(context.Context), cfg.Queue), stopped: make(chan struct{}),
 		entries: map[string]*entry{}, byOrder: map[string]*entry{}, refusal: map[string]string{},
 		view: map[string]Action{}, plans: map[string]Plan{}, subs: map[chan Action]struct{}{},
 	}, nil
@@ -159,15 +161,32 @@ func (e *Executor) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
+		e.hurry(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
+		case f := <-e.urgent:
+			e.now = e.cfg.Now()
+			f(ctx)
 		case f := <-e.queue:
 			e.now = e.cfg.Now()
 			f(ctx)
 		case <-ticker.C:
 			e.now = e.cfg.Now()
-			e.look()
+			e.look(ctx)
+		}
+	}
+}
+
+// hurry takes the situations that wait. A host that suffers does not wait for the ledger to hear how others are doing.
+func (e *Executor) hurry(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case f := <-e.urgent:
+			e.now = e.cfg.Now()
+			f(ctx)
+		default:
+			return
 		}
 	}
 }
@@ -202,7 +221,7 @@ func (e *Executor) Consider(s Situation) bool {
 	default:
 	}
 	select {
-	case e.queue <- func(context.Context) { e.consider(&s) }:
+	case e.urgent <- func(context.Context) { e.consider(&s) }:
 		return true
 	default:
 		return false
@@ -283,12 +302,13 @@ func (e *Executor) HostConnected(ctx context.Context, host string) error {
 }
 
 // look lets every live action see the state of things, and retries what could not be written.
-func (e *Executor) look() {
+func (e *Executor) look(ctx context.Context) {
 	for _, en := range e.sorted() {
 		if en.State.Terminal() && !en.dirty {
 			continue
 		}
 		e.feed(en, Looked{e.lookAt(en.Action)})
+		e.hurry(ctx)
 	}
 	e.prune()
 }

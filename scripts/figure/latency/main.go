@@ -29,6 +29,7 @@ type settings struct {
 	series    int
 	seed      uint64
 	keep      bool
+	only      string
 }
 
 func main() {
@@ -43,6 +44,7 @@ func main() {
 	flag.IntVar(&s.decisions, "decisions", 240, "`NUMBER` of decisions of each half of decide-latency")
 	flag.IntVar(&s.series, "series", 500, "`NUMBER` of series of a host of decide-latency")
 	flag.Uint64Var(&s.seed, "seed", 1, "`SEED` of onsets and pauses")
+	flag.StringVar(&s.only, "only", "", "take one `HALF` of decide-latency: idle or saturated")
 	flag.BoolVar(&s.keep, "keep", false, "leave the state folder behind")
 	flag.Parse()
 	name := flag.Arg(0)
