@@ -22,16 +22,12 @@ type settings struct {
 	window int // s
 	settle int // s, before agent-rss looks
 	trace  int // s
-	keep   bool
 }
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "reader" {
-		if err := runReader(os.Stdin); err != nil {
-			fmt.Fprintln(os.Stderr, "reader:", err)
-			os.Exit(1)
-		}
-		return
+		fmt.Fprintln(os.Stderr, "reader:", runReader(os.Stdin)) // it ends only when it cannot go on
+		os.Exit(1)
 	}
 	if len(os.Args) == 3 && os.Args[1] == "unit" {
 		number, _ := strconv.Atoi(os.Args[2])
