@@ -64,8 +64,9 @@ func allocs(s settings) (report.Figure, error) {
 	if err := sending(s); err != nil {
 		return report.Figure{}, err
 	}
-	// As testing.AllocsPerRun: whole allocations a round.
-	return report.Figure{Value: float64(int(mean)), Unit: "allocations", Op: "<=", Goal: 0}, nil
+	// The median: a round in which the host changed, such as one that finds the list of cgroups to be another, is not the
+	// usual one, and is in the numbers above.
+	return report.Figure{Value: report.Median(steady), Unit: "allocations", Op: "<=", Goal: 0}, nil
 }
 
 // countRounds runs the probes of this host through schedule, encoder and spool, and returns the allocations of each round,

@@ -38,7 +38,7 @@ func cpu(s settings) (report.Figure, error) {
 		return report.Figure{}, err
 	}
 	defer w.stop()
-	time.Sleep(15 * time.Second) // past the first ticks
+	time.Sleep(30 * time.Second) // past all that an agent does once, in starting
 	seen, err := observe(w.pid, s.trace, w.dir)
 	if err != nil {
 		return report.Figure{}, err
@@ -94,6 +94,9 @@ func cpu(s settings) (report.Figure, error) {
 			if err := half(of); err != nil {
 				return report.Figure{}, w.logged(err)
 			}
+		}
+		if r <= 0 {
+			return report.Figure{}, errors.New("the raw reader ended")
 		}
 		fmt.Printf("pair %d: agent %.3f ms a tick, reader %.3f ms, ratio %.3f\n", i+1, a, r, a/r)
 		agents, readers, ratios = append(agents, a), append(readers, r), append(ratios, a/r)

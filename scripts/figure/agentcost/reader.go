@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"io"
 	"runtime/debug"
 	"strings"
@@ -41,7 +40,7 @@ func runReader(in io.Reader) error {
 		if !star && !r.Opens && r.Op != "statfs" {
 			fd, err := unix.Open(r.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
-				return fmt.Errorf("%s: %w", r.Path, err)
+				continue // a cgroup that has gone since, which the agent no longer reads either
 			}
 			s.fd = fd
 		}

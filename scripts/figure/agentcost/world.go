@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -69,6 +70,13 @@ func startUnits(s settings) (*units.Set, error) {
 
 func newWorld(s settings) (_ *world, err error) {
 	w := &world{s: s}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		w.stop()
+		os.Exit(2)
+	}()
 	defer func() {
 		if err != nil {
 			w.stop()
