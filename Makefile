@@ -54,7 +54,7 @@ proto-check: proto ## fail if the committed code differs from what is generated
 bench: ## benchmarks of the hot paths
 	go test -run '^$$' -bench . -benchtime 1s ./pkg/... ./agent/... ./collector/...
 
-figure: build ## make figure NAME=wire-bytes; without NAME: all of them
+figure: build $(addprefix bin/,$(DEMO)) ## make figure NAME=wire-bytes; without NAME: all of them
 	@scripts/figure/run $(NAME)
 
 fuzz: ## every fuzz target for FUZZTIME each; FUZZIN="pkg agent" narrows it

@@ -185,6 +185,10 @@ func (w *world) stop() error {
 func (w *world) take(ctx context.Context, how string) (float64, error) {
 	began := time.Now()
 	before := load()
+	bare, err := startFloor(w.dir)
+	if err != nil {
+		return 0, err
+	}
 	var all []sample
 	for len(all) < w.decisions {
 		select {
@@ -200,12 +204,17 @@ func (w *world) take(ctx context.Context, how string) (float64, error) {
 			return 0, ctx.Err()
 		}
 	}
+	disk, err := bare.stop()
+	if err != nil {
+		return 0, err
+	}
 	total := column(all, func(s sample) time.Duration { return s.accepted.Sub(s.asked) })
 	fmt.Printf("%s: %d decisions in %.0f s, batch sent -> accepted by the actor: %s\n", how, len(all), time.Since(began).Seconds(), quantiles(total))
 	fmt.Printf("  at the beginning %s, at the end %s\n", before, load())
 	if err := w.parts(ctx, all); err != nil {
 		return 0, err
 	}
+	fmt.Printf("  %-38s %s\n", "beside it: one forced write of 1 KiB", quantiles(disk))
 	return report.Quantile(total, 0.99), nil
 }
 
