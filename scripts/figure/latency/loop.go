@@ -20,7 +20,7 @@ const (
 	// notApplied is what a run counts that brings no action, seconds.
 	notApplied = 30
 	// recovery is how long a run may take to be over and done with.
-	recovery = 60 * time.Second
+	recovery = 2 * time.Minute
 	trigger  = "host-cpu"
 )
 
