@@ -15,6 +15,8 @@ type Process struct {
 	Ended chan error // receives the exit once
 	cmd   *exec.Cmd
 	name  string
+	// out is kept open: a program whose standard output nobody can read dies of its next word.
+	out *os.File
 }
 
 // PID returns the process' id, 0 for none.
@@ -53,7 +55,7 @@ func Spawn(bin, state, name string, args ...string) (*Process, io.Reader, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
-	p := &Process{cmd: cmd, Ended: make(chan error, 1), name: name}
+	p := &Process{cmd: cmd, Ended: make(chan error, 1), name: name, out: read}
 	go func() { p.Ended <- cmd.Wait() }()
 	return p, read, nil
 }
