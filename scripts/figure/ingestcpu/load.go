@@ -144,7 +144,7 @@ func (l *load) collect(ctx context.Context) (r result, err error) {
 	if err := r.finish(ctx, &m, l.settle); err != nil {
 		return r, err
 	}
-	r.connect, r.elapsed = run.Connected.Seconds(), run.Elapsed
+	r.elapsed = run.Elapsed
 	r.disk = sizeOf(filepath.Join(state, "samples", "tsdb"))
 	return r, l.count(r.name, persistent(ctx, func(expr string, at time.Time) (float64, error) {
 		q, err := api.Queries.Query(ctx, &operatorv1.QueryRequest{Query: expr, Time: at.Format(time.RFC3339)})
@@ -162,7 +162,7 @@ const prefix = "host"
 
 // finish notes what the load took, and what comes after it.
 func (r *result) finish(ctx context.Context, m *meter, settle time.Duration) (err error) {
-	r.present = resident(m.pid)
+	r.present, r.waited = resident(m.pid), waiting(m.pid)-m.waited
 	if r.loaded, r.load, r.elapsed, err = m.lap(); err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func main() {
 	flag.IntVar(&s.series, "series", 100, "`NUMBER` of series of an agent")
 	flag.IntVar(&s.ticks, "ticks", 300, "`NUMBER` of ticks that are measured")
 	flag.IntVar(&s.warm, "warm", 3, "`NUMBER` of ticks before, which make the series")
-	flag.IntVar(&s.lead, "lead", 2, "`NUMBER` of ticks that an agent may be ahead of the acks; 0: as far as its connection takes")
+	flag.IntVar(&s.lead, "lead", 8, "`NUMBER` of ticks that an agent may be ahead of the acks; 0: as far as its connection takes")
 	flag.BoolVar(&s.prometheus, "prometheus", false, "feed Debian's prometheus once too, for comparison")
 	flag.BoolVar(&s.alone, "alone", false, "run the collector only and take no figure, as for a profile")
 	flag.Parse()
@@ -171,13 +171,14 @@ func loadAverage() string {
 
 // result is one run of one server.
 type result struct {
-	name             string
-	series, samples  int
-	creation         time.Duration // CPU until the series exist, with connections
-	loaded, settled  time.Duration // CPU from there to the last ack, and in the seconds after
-	elapsed, load    time.Duration // wall clock and this program's CPU of the loaded part
-	connect, present float64       // s to connect all; MiB resident under load
-	disk             int64         // bytes of the server's folder afterwards
+	name            string
+	series, samples int
+	creation        time.Duration // CPU until the series exist, with connections
+	loaded, settled time.Duration // CPU from there to the last ack, and in the seconds after
+	elapsed, load   time.Duration // wall clock and this program's CPU of the loaded part
+	waited          time.Duration // that the server was ready to run in the loaded part and others had its core
+	present         float64       // MiB resident under load
+	disk            int64         // bytes of the server's folder afterwards
 }
 
 func (r result) perSample() float64 {
@@ -186,15 +187,16 @@ func (r result) perSample() float64 {
 
 func (r result) String() string {
 	per := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(r.samples) }
-	return fmt.Sprintf("%-18s %.3f µs a sample (%.3f under load, %.3f after), %.0fk samples/s, core %.0f %% busy, load's core %.0f %%; a new series %.1f µs; %.0f MiB resident, %.1f bytes on disk a sample",
+	return fmt.Sprintf("%-18s %.3f µs a sample (%.3f under load, %.3f after), %.0fk samples/s, its core %.0f %% busy and %.0f %% kept by others, load's core %.0f %%; a new series %.1f µs; %.0f MiB resident, %.1f bytes on disk a sample",
 		r.name, r.perSample(), per(r.loaded), per(r.settled), float64(r.samples)/r.elapsed.Seconds()/1e3, 100*r.loaded.Seconds()/r.elapsed.Seconds(),
-		100*r.load.Seconds()/r.elapsed.Seconds(), float64(r.creation.Nanoseconds())/1e3/float64(r.series), r.present, float64(r.disk)/float64(r.samples))
+		100*r.waited.Seconds()/r.elapsed.Seconds(), 100*r.load.Seconds()/r.elapsed.Seconds(), float64(r.creation.Nanoseconds())/1e3/float64(r.series), r.present, float64(r.disk)/float64(r.samples))
 }
 
 // meter follows the CPU of a server from step to step.
 type meter struct {
 	pid         int
 	server, own time.Duration
+	waited      time.Duration // as of the last lap
 	at          time.Time
 }
 
@@ -207,7 +209,7 @@ func (m *meter) lap() (server, own, wall time.Duration, err error) {
 		return 0, 0, 0, err
 	}
 	now := time.Now()
-	wall, m.at = now.Sub(m.at), now
+	wall, m.at, m.waited = now.Sub(m.at), now, waiting(m.pid)
 	return server, own, wall, nil
 }
 
@@ -215,6 +217,23 @@ func swap(pid int, before time.Duration, spent *time.Duration) (time.Duration, e
 	now, err := report.CPU(pid)
 	*spent = now - before
 	return now, err
+}
+
+// waiting reads for how long the threads of a process were ready to run and did not, since they began. On a machine that is
+// shared this tells a server that had nothing to do from one that was not let.
+func waiting(pid int) (sum time.Duration) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // the thread has ended
+		}
+		var ran, waited int64
+		if _, err := fmt.Sscan(string(b), &ran, &waited); err == nil {
+			sum += time.Duration(waited)
+		}
+	}
+	return sum
 }
 
 // resident reads how much of a process is in memory, in MiB.
