@@ -165,7 +165,8 @@ func (a *Action) holds(at time.Time, l Look) ([]Effect, bool) {
 		}
 	}
 	a.hold(&w.easySince, at, a.demandFell(l))
-	demandGone := l.ProtectedDemand.Known && l.ProtectedDemand.Value < (a.Proposal.Former.ProtectedCores+a.Proposal.Former.ProtectedDelay)/4
+	// What it waited for in the overload says nothing of what it needs: a queue of many threads waits many times over.
+	demandGone := l.ProtectedDemand.Known && l.ProtectedDemand.Value < a.Proposal.Former.ProtectedCores/4
 	a.hold(&w.wellSince, at, l.Trigger == overload.Healthy || demandGone)
 	if at.Sub(a.AppliedAt) < a.Times.Dwell {
 		return nil, false

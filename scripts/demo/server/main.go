@@ -25,6 +25,8 @@ func main() {
 }
 
 func serve(address string, cost time.Duration) error {
+	// As a server with a thread for each request: it gets its turn among others by the number of its threads.
+	runtime.GOMAXPROCS(8 * runtime.NumCPU())
 	rounds := calibrate(cost)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /work", func(w http.ResponseWriter, _ *http.Request) {
