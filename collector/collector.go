@@ -453,12 +453,7 @@ func (a *admission) Renew(ctx context.Context, who identity.Verified, csr []byte
 }
 
 func (a *admission) certificate(i identity.Issued) session.Certificate {
-	c := session.Certificate{CA: a.roster.CA().DER()}
-	// The CA travels in a field of its own.
-	if n := len(i.Chain); n > 0 {
-		c.Chain = i.Chain
-	}
-	return c
+	return session.Certificate{Chain: i.Chain, CA: a.roster.CA().DER()}
 }
 
 // ActionStarted, ActionEnded and Note keep an incident's timeline for remedy. They are called on its goroutine.

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -144,7 +143,7 @@ func (d *decider) run(ctx context.Context) error {
 				f(d.clock())
 			}
 		case <-d.fleet.wake:
-			d.look(ctx, d.clock())
+			d.look(d.clock())
 		case <-ticker.C:
 			d.tick(ctx, d.clock())
 		}
@@ -152,7 +151,7 @@ func (d *decider) run(ctx context.Context) error {
 }
 
 // look takes in what changed on some hosts.
-func (d *decider) look(ctx context.Context, now time.Time) {
+func (d *decider) look(now time.Time) {
 	dirty, reaches, exits := d.fleet.take()
 	for _, r := range reaches {
 		if !strings.HasPrefix(r.Detail, "not tried") {
@@ -173,7 +172,6 @@ func (d *decider) look(ctx context.Context, now time.Time) {
 	for _, name := range dirty {
 		d.consider(d.fleet.host(name), now)
 	}
-	_ = ctx
 }
 
 // tick does what time alone asks for.
@@ -302,16 +300,7 @@ func (d *decider) redraw(now time.Time) {
 		d.policies = append(d.policies, policy{remedy.FromManifest(r.Metadata.Name, p, runbook), p.Hosts})
 	}
 	for _, h := range d.fleet.all() {
-		var valued []string
-		for _, m := range graph.OnHost(h.name) {
-			if graph.Value(m.Ref, now).Ranked {
-				valued = append(valued, string(m.Component))
-			}
-		}
-		h.mu.Lock()
-		h.valued = valued
-		h.engine.SetComponents(valued)
-		h.mu.Unlock()
+		d.valuedOn(h)
 		d.tellWhatToWatch(h)
 		d.health.Update(now, d.signals(h)...)
 		if p := d.reach.Load(); p != nil {
@@ -377,6 +366,7 @@ func (d *decider) tellWhatToWatch(h *host) {
 	d.valuedOn(h)
 }
 
+// valuedOn tells a host's detectors which of its components have a value.
 func (d *decider) valuedOn(h *host) {
 	var valued []string
 	for _, m := range d.health.Graph().OnHost(h.name) {
@@ -385,7 +375,6 @@ func (d *decider) valuedOn(h *host) {
 		}
 	}
 	h.mu.Lock()
-	h.valued = valued
 	h.engine.SetComponents(valued)
 	h.mu.Unlock()
 }
@@ -418,7 +407,7 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 			switch {
 			case v.State == overload.Overloaded && (c.Condition != incident.Bad || v.Level > c.Level):
 				c.Condition, c.Level = incident.Bad, v.Level
-				c.Title = fmt.Sprintf("host %s is overloaded: %s", h.name, cmp.Or(strings.TrimSpace(v.Detector+" "+v.Subject)))
+				c.Title = fmt.Sprintf("host %s is overloaded: %s", h.name, strings.TrimSpace(v.Detector+" "+v.Subject))
 				c.Detail = evidence(&v)
 			case v.State == overload.Unknown && c.Condition == incident.Good:
 				c.Condition = incident.Unknown

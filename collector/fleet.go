@@ -59,7 +59,6 @@ type host struct {
 	places    map[string]session.Place
 	verdicts  map[string]overload.Verdict
 	gone      []overload.Verdict // that the decider has not taken off the map yet
-	valued    []string
 }
 
 // silentAfter is when a host is unknown: three periods and a second after its last batch.

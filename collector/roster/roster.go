@@ -275,13 +275,13 @@ func (r *Roster) keep(h Host, revision int64) {
 	r.cfg.Changed(h.Name)
 }
 
-func (r *Roster) write(ctx context.Context, h Host, revision int64, more ...state.Op) (int64, bool, error) {
+func (r *Roster) write(ctx context.Context, h Host, revision int64) (int64, bool, error) {
 	value, err := json.Marshal(h)
 	if err != nil {
 		return 0, false, err
 	}
 	key := hostPrefix + h.Name
-	held, rev, err := r.cfg.Store.Txn(ctx, []state.Compare{{Key: key, Changed: revision}}, append(more, state.Op{Key: key, Value: value}))
+	held, rev, err := r.cfg.Store.Txn(ctx, []state.Compare{{Key: key, Changed: revision}}, []state.Op{{Key: key, Value: value}})
 	return rev, held, err
 }
 
