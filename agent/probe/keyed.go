@@ -70,13 +70,15 @@ func (k *keyed) learn(t *metric.Table, b []byte) {
 		}
 	}
 	k.lines = k.lines[:0]
+	seen := map[string]bool{} // of two lines with one key the first counts
 	for len(b) > 0 && len(k.lines) < maxLines {
 		var line []byte
 		line, b = cutLine(b)
 		l := keyedLine{slot: -1}
 		if i := bytes.IndexAny(line, " :"); i > 0 {
 			key := string(line[:i+1])
-			if _, _, ok := number(line, i+1); ok {
+			if _, _, ok := number(line, i+1); ok && !seen[key] {
+				seen[key] = true
 				if s, known := old[key]; known {
 					l = keyedLine{key, s}
 					delete(old, key)

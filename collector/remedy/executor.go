@@ -336,6 +336,7 @@ func (e *Executor) lookAt(a *Action) Look {
 	l.SqueezedDelay = read("runqueue.delay", p.Component)
 	l.SqueezedRunning = read("process.running", p.Component)
 	cores, delay := read("component.cpu", p.Protects), read("runqueue.delay", p.Protects)
+	l.ProtectedCores = cores
 	l.ProtectedDemand = Reading{cores.Value + delay.Value, cores.Known && delay.Known}
 	return l
 }

@@ -24,6 +24,7 @@ type rig struct {
 	store     state.Store
 	connected bool
 	delay     float64 // of component/web
+	cores     float64 // of component/web
 	batch     float64 // delay of component/batch
 	running   float64 // processes of component/batch
 	verdict   overload.State
@@ -48,7 +49,7 @@ type rig struct {
 
 func newRig(store state.Store) *rig {
 	return &rig{
-		store: store, connected: true, delay: 1.2, batch: 9, running: 8, verdict: overload.Overloaded, leases: map[string]time.Time{},
+		store: store, connected: true, delay: 1.2, cores: 0.4, batch: 9, running: 8, verdict: overload.Overloaded, leases: map[string]time.Time{},
 		applies: map[string]int{}, bodies: map[string]string{}, signed: map[string]int{},
 	}
 }
@@ -111,7 +112,7 @@ func (r *rig) Last(_, signal, subject string) (float64, bool) {
 	case "runqueue.delay component/web":
 		return r.delay, true
 	case "component.cpu component/web":
-		return 0.4, true
+		return r.cores, true
 	case "runqueue.delay component/batch":
 		return r.batch, true
 	case "component.cpu component/batch":
@@ -341,6 +342,28 @@ func TestIneffectiveGoesToTheNextStepAndHarmIsTakenBack(t *testing.T) {
 		expect(t, r, "cpu.weight reverted (ineffective), process.affinity reverted (harmful)") // all steps were tried
 		if len(r.leases) != 0 {
 			t.Fatal(r.leases)
+		}
+	})
+}
+
+// The queue that an overload leaves behind keeps as many threads waiting as the overload did; who gets more CPU than then is
+// being helped, whatever still waits.
+func TestABacklogIsNeitherHarmNorAFailure(t *testing.T) {
+	run(t, func(t *testing.T, r *rig) {
+		r.pass(1, remedy.Auto)
+		r.set(func() { r.delay, r.cores = 9, 1.5 })
+		r.pass(10, remedy.Auto)
+		expect(t, r, "cpu.weight applied")
+		r.set(func() { r.delay = 0.1 })
+		r.pass(3, remedy.Auto)
+		expect(t, r, "cpu.weight active")
+	})
+	run(t, func(t *testing.T, r *rig) {
+		r.pass(1, remedy.Auto)
+		r.set(func() { r.delay, r.cores = 9, 1.5 })
+		r.pass(18, remedy.Auto) // it had three times the outcome time to catch up
+		if got := r.exec.Actions(); got[len(got)-1].Reason != remedy.ReasonIneffective {
+			t.Fatal(r.states())
 		}
 	})
 }

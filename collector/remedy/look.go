@@ -102,6 +102,8 @@ func (a *Action) judge(at time.Time, l Look) ([]Effect, bool) {
 	case v.Met(mean):
 	case v.Below != nil && mean <= a.Worst*eased:
 		a.Effect += fmt.Sprintf(", not below %.2f yet", *v.Below)
+	case a.catchingUp(l) && since < 3*a.Times.Outcome:
+		return nil, false
 	default:
 		return a.revert(at, ReasonIneffective, "remedy", "it did not help: "+a.Effect)
 	}
@@ -117,7 +119,18 @@ const (
 	// Harm is a signal half as bad again as at its worst before, and by more than noise.
 	harmFactor = 1.5
 	harmMargin = 0.25
+	// Who uses a tenth more CPU than it got in the overload is being helped.
+	fedFactor = 1.1
 )
+
+// catchingUp reports whether the protected one, judged by its waiting for CPU, gets clearly more CPU than in the overload.
+// What it still waits for is then what had piled up: a server that works through its backlog has as many threads waiting as
+// before, and more than at the onset.
+func (a *Action) catchingUp(l Look) bool {
+	v, before := a.Proposal.Verify, a.Proposal.Former.ProtectedCores
+	ofProtected := v.Of != "target" && v.Of != "host"
+	return ofProtected && v.Signal == "runqueue.delay" && before > 0 && l.ProtectedCores.Known && l.ProtectedCores.Value >= before*fedFactor
+}
 
 func (a *Action) subject() string {
 	switch a.Proposal.Verify.Of {
@@ -140,7 +153,7 @@ func (a *Action) harmful(at time.Time, l Look, since time.Duration) ([]Effect, b
 		}
 		return nil, false
 	}
-	if l.Verify.Value > max(a.Worst*harmFactor, a.Worst+harmMargin) {
+	if l.Verify.Value > max(a.Worst*harmFactor, a.Worst+harmMargin) && !a.catchingUp(l) {
 		w.harm++
 	} else {
 		w.harm = 0

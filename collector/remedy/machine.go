@@ -65,7 +65,7 @@ type Look struct {
 	Verify    Reading        // the step's verify signal
 	// Demand is use plus waiting, in cores; Delay its waiting alone; Running the number of its processes.
 	SqueezedCores, SqueezedDelay, SqueezedRunning Reading
-	ProtectedDemand                               Reading
+	ProtectedCores, ProtectedDemand               Reading
 }
 
 // Effect is what is to be done after the record has been written.

@@ -24,7 +24,7 @@ import (
 const Host = "demo-host"
 
 // Cost is the CPU time that a request takes.
-const Cost = 5 * time.Millisecond
+const Cost = 15 * time.Millisecond
 
 // Stage is filled in from the top: first what the caller sets, then each part as it is started.
 type Stage struct {
