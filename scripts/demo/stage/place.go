@@ -16,6 +16,9 @@ type Place struct {
 	root   string // mount of the cpu hierarchy; "" without cgroups
 	v2     bool
 	parent string // "/evenkeel-demo-PID"
+
+	// Share of the machine's CPUs that the server needs; 0 for what the demo shows.
+	Share float64
 }
 
 // FindPlace looks for a writable cpu hierarchy and makes the groups in it. The text says what was found.
@@ -89,9 +92,12 @@ func (p *Place) Enter(pid int, name string) error {
 	return os.WriteFile(filepath.Join(p.root, p.parent, name, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
 }
 
-// Demand is the share of the machine's CPUs that the server needs, and the limit that its owner would call fair.
+// Demand is how many CPUs the server needs.
 func (p *Place) Demand() float64 {
-	if p.Groups() {
+	switch {
+	case p.Share > 0:
+		return p.Share * float64(runtime.NumCPU())
+	case p.Groups():
 		return 0.55 * float64(runtime.NumCPU())
 	}
 	return 0.3 * float64(runtime.NumCPU())
