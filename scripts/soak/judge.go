@@ -82,12 +82,12 @@ func (w *world) judge(ctx context.Context) (*report, error) {
 	} else {
 		fmt.Printf("soak: %s: %s again, %s after the last round\n", w.groups.knob(), w.groups.neutral, since(began))
 	}
-	if err := w.settled(ctx, r); err != nil {
-		return nil, err
-	}
-	// What the agent still has to send can only be there once it is back.
+	// What the agent still has to send can only be there once it is back, and may be the overload that calls for one action more.
 	if err := until(ctx, time.Minute, "agent and actor are connected again", func() error { return w.connected(ctx) }); err != nil {
 		r.wrong = append(r.wrong, err.Error())
+	}
+	if err := w.settled(ctx, r); err != nil {
+		return nil, err
 	}
 	w.stop() // nothing is to happen any more
 	if err := w.leases(ctx, r); err != nil {
@@ -116,9 +116,13 @@ func (w *world) judge(ctx context.Context) (*report, error) {
 	return r, w.lookUpSpooled(ctx, r)
 }
 
-// settled waits until the ledger knows the end of every action.
+// calm is for how long no action may be under way before nothing more is to come: the detector's own window of ticks.
+const calm = 5 * time.Second
+
+// settled waits until the ledger knows the end of every action and begins no other.
 func (w *world) settled(ctx context.Context, r *report) error {
 	var all []*operatorv1.Action
+	began, n := time.Now(), 0
 	err := until(ctx, time.Minute, "every action has ended", func() error {
 		return w.ask(ctx, func(ctx context.Context) error {
 			l, err := w.api.Actions.ListActions(ctx, &operatorv1.ListActionsRequest{})
@@ -128,8 +132,15 @@ func (w *world) settled(ctx context.Context, r *report) error {
 			all = l.Actions
 			for _, a := range all {
 				if a.EndedAt == "" {
+					began = time.Now()
 					return fmt.Errorf("action %s is %s", a.Id, a.State)
 				}
+			}
+			if len(all) != n {
+				began, n = time.Now(), len(all)
+			}
+			if time.Since(began) < calm {
+				return errors.New("new actions keep coming")
 			}
 			return nil
 		})
