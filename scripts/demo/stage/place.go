@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,13 +17,54 @@ type Place struct {
 	root   string // mount of the cpu hierarchy; "" without cgroups
 	v2     bool
 	parent string // "/evenkeel-demo-PID"
+	former string // where this process was before it entered the group of the rig
 
 	// Share of the machine's CPUs that the server needs; 0 for what the demo shows.
 	Share float64
 }
 
 // FindPlace looks for a writable cpu hierarchy and makes the groups in it. The text says what was found.
-func FindPlace() (*Place, string) { return FindPlaceAt("/evenkeel-demo-" + strconv.Itoa(os.Getpid())) }
+//
+// There this process and all that it starts get a group of their own beside the two, and the parent many times the weight of
+// what else the machine does: what is seen is then what the two do to each other.
+func FindPlace() (*Place, string) {
+	p, how := FindPlaceAt("/evenkeel-demo-" + strconv.Itoa(os.Getpid()))
+	if p.Groups() {
+		if err := p.apart(); err != nil {
+			p.Remove()
+			return &Place{}, fmt.Sprintf("cgroups cannot be written (%v): one session, process.affinity", err)
+		}
+	}
+	return p, how
+}
+
+// apart gives the parent its weight and moves this process into the group of the rig.
+func (p *Place) apart() error {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(own)) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, at, _ := strings.Cut(rest, ":")
+		if p.v2 && controllers == "" || !p.v2 && slices.Contains(strings.Split(controllers, ","), "cpu") {
+			p.former = at
+		}
+	}
+	file, parent, rig := "cpu.shares", "16384", "2048"
+	if p.v2 {
+		file, parent, rig = "cpu.weight", "1600", "200"
+	}
+	base := filepath.Join(p.root, p.parent)
+	if err := os.Mkdir(filepath.Join(base, "rig"), 0o755); err != nil {
+		return err
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(base, file), []byte(parent), 0o644),
+		os.WriteFile(filepath.Join(base, "rig", file), []byte(rig), 0o644)); err != nil {
+		return err
+	}
+	return p.Enter(os.Getpid(), "rig")
+}
 
 // FindPlaceAt is FindPlace with a path of its own for the cgroup that holds the two others.
 func FindPlaceAt(parent string) (*Place, string) {
@@ -78,8 +120,11 @@ func (p *Place) Remove() {
 	if !p.Groups() {
 		return
 	}
+	if p.former != "" {
+		_ = os.WriteFile(filepath.Join(p.root, p.former, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
+	}
 	base := filepath.Join(p.root, p.parent)
-	for _, dir := range []string{filepath.Join(base, "server"), filepath.Join(base, "batch"), base} {
+	for _, dir := range []string{filepath.Join(base, "server"), filepath.Join(base, "batch"), filepath.Join(base, "rig"), base} {
 		_ = os.Remove(dir)
 	}
 }
