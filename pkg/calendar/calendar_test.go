@@ -280,3 +280,39 @@ func BenchmarkYear(b *testing.B) {
 		}
 	}
 }
+
+func TestICalendar(t *testing.T) {
+	c := parse(t, `
+  timezone: Europe/Berlin
+  weekly: [{days: [mon..sun], from: 08:00, to: 18:00, factor: 2}]
+  ical: |
+    BEGIN:VCALENDAR
+    BEGIN:VEVENT
+    SUMMARY:Weeks that lie over each other
+    DTSTART;VALUE=DATE:20261201
+    DTEND;VALUE=DATE:20261208
+    RRULE:FREQ=WEEKLY;BYDAY=TU,TH;UNTIL=20261210
+    END:VEVENT
+    BEGIN:VEVENT
+    SUMMARY:Night sale
+    DTSTART:20261212T220000
+    DURATION:PT4H
+    RRULE:FREQ=YEARLY
+    X-EVENKEEL-FACTOR:5
+    END:VEVENT
+    END:VCALENDAR
+`)
+	for text, want := range map[string]string{
+		"2026-11-30T12:00:00+01:00": "2",
+		"2026-12-01T12:00:00+01:00": "0",
+		"2026-12-16T23:59:59+01:00": "0", // the week that began on the 10th
+		"2026-12-17T00:00:00+01:00": "1",
+		"2026-12-12T22:00:00+01:00": "5", // a peak goes on through holidays
+		"2029-12-13T01:59:59+01:00": "5",
+		"2029-12-13T02:00:00+01:00": "1",
+	} {
+		if got := c.FactorAt(at(t, text)).String(); got != want {
+			t.Errorf("at %s it is %s, want %s", text, got, want)
+		}
+	}
+}

@@ -70,9 +70,11 @@ func (c *Calendar) holidaysIn(from, to civil.Day) map[civil.Day]manifest.Decimal
 	for i := range c.moving {
 		e := &c.moving[i]
 		length := civil.Day(e.Length / (civil.DaySeconds * time.Second))
+		done := from // occurrences may lie over each other: each day is looked at once
 		for _, at := range e.Occurrences(from-civil.Day(recur.MaxLength/(civil.DaySeconds*time.Second)), to) {
-			for d := at.Day(); d < at.Day()+length; d++ {
+			for d := max(at.Day(), done); d < min(at.Day()+length, to); d++ {
 				out[d] = max(out[d], e.factor)
+				done = d + 1
 			}
 		}
 	}
