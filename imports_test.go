@@ -106,8 +106,8 @@ func TestImportRules(t *testing.T) {
 func TestPureReasoning(t *testing.T) {
 	all := packages(t)
 	for path, p := range all {
-		if !under(path, "pkg/health", "pkg/manifest", "pkg/metric", "pkg/chain", "collector/overload", "collector/servicemap",
-			"collector/cause", "collector/incident", "collector/simulate") {
+		if !under(path, "pkg/health", "pkg/manifest", "pkg/metric", "pkg/chain", "pkg/civil", "pkg/recur", "pkg/calendar",
+			"collector/overload", "collector/servicemap", "collector/cause", "collector/cost", "collector/incident", "collector/simulate") {
 			continue
 		}
 		for _, dep := range p.Deps {

@@ -146,6 +146,22 @@ func bad(s *servicemap.Snapshot) []manifest.Ref {
 	return out
 }
 
+// Above returns, for every service that is hit, the services that blame it, directly or not, sorted. While one of those loses something,
+// the loss of the service below is counted there and not beside it.
+func Above(s *servicemap.Snapshot) map[manifest.Ref][]manifest.Ref {
+	w := trace(s, bad(s)...)
+	out := map[manifest.Ref][]manifest.Ref{}
+	for ref := range w.seen {
+		if ref.Kind() != "service" {
+			continue
+		}
+		if up := slices.DeleteFunc(w.hit(ref), func(x manifest.Ref) bool { return x == ref }); len(up) > 0 {
+			out[ref] = up
+		}
+	}
+	return out
+}
+
 // unitOf returns the unit in which what these services lose can be compared.
 func unitOf(s *servicemap.Snapshot, services []manifest.Ref, at time.Time) string {
 	values := make([]servicemap.Value, len(services))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/evenkeel/evenkeel/pkg/calendar"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -71,7 +72,9 @@ func MemberRef(component manifest.Ref, host string) manifest.Ref {
 // New builds the graph of a set on these hosts; those that the set declares are added. The set must be valid; a loop is
 // an error all the same. Hosts that a component names are its members whether they are known or not.
 func New(set *manifest.Set, hosts []Host) (*Graph, error) {
-	b := &builder{set: set, index: map[manifest.Ref]int{}, hosts: map[string]map[string]string{}}
+	b := &builder{
+		set: set, index: map[manifest.Ref]int{}, hosts: map[string]map[string]string{}, calendars: map[manifest.Ref]*calendar.Calendar{},
+	}
 	for _, h := range hosts {
 		b.hosts[h.Name] = maps.Clone(h.Labels)
 		if b.hosts[h.Name] == nil {
@@ -84,6 +87,13 @@ func New(set *manifest.Set, hosts []Host) (*Graph, error) {
 		}
 		maps.Copy(b.hosts[r.Metadata.Name], r.Metadata.Labels)
 		maps.Copy(b.hosts[r.Metadata.Name], h.Labels)
+	}
+	for r, spec := range manifest.Of[manifest.Calendar](set) {
+		c, err := calendar.New(spec)
+		if err != nil {
+			return nil, fmt.Errorf("cannot build the map: %s: %w", r.Ref(), err)
+		}
+		b.calendars[r.Ref()] = c
 	}
 	b.names = slices.Sorted(maps.Keys(b.hosts))
 	for _, name := range b.names {
@@ -109,6 +119,8 @@ type builder struct {
 	nodes []node
 	wants [][]wanted // by node
 	index map[manifest.Ref]int
+
+	calendars map[manifest.Ref]*calendar.Calendar
 }
 
 type wanted struct {
@@ -163,7 +175,7 @@ func (b *builder) service(r *manifest.Resource, s *manifest.Service) error {
 	}
 	n := node{
 		ref: r.Ref(), title: s.Title, layer: s.Layer, criticality: s.Criticality, owner: s.Owner, rule: rule,
-		indicators: s.Indicators, worth: worthOf(s),
+		indicators: s.Indicators, worth: worthOf(s, b.calendarOf(s)),
 	}
 	var inputs []wanted
 	for _, d := range s.DependsOn {
@@ -178,6 +190,15 @@ func (b *builder) service(r *manifest.Resource, s *manifest.Service) error {
 	}
 	b.add(n, inputs...)
 	return nil
+}
+
+// calendarOf returns the calendar of a service's value. One that is not in the set counts every hour alike: Validate refuses such a
+// set, but a stored one may be older than calendars are.
+func (b *builder) calendarOf(s *manifest.Service) *calendar.Calendar {
+	if s.Value == nil {
+		return nil
+	}
+	return b.calendars[s.Value.Calendar]
 }
 
 // finish resolves what nodes rest on and numbers them from the ground up. What is referred to and not declared, such as
@@ -340,6 +361,14 @@ func (g *Graph) above(ref manifest.Ref) []int32 {
 		}
 	}
 	return out
+}
+
+// BaseValue returns a service's own value before its calendar; unranked for everything else.
+func (g *Graph) BaseValue(service manifest.Ref) Value {
+	if i, ok := g.index[service]; ok {
+		return g.nodes[i].worth
+	}
+	return Value{}
 }
 
 // Value returns what an hour of a node is worth at a moment: a service's own value, or that of the services which rest

@@ -28,7 +28,7 @@ type Node struct {
 	Own         health.Range // of its own signals; exactly ok where it has none and rests on others
 	Score       *float64     // of the rule score, one decimal
 	Why         Why
-	Value       Value
+	Value       Value // of a service: the base value, which its calendar's factor is for
 	Criticality int
 	Owner       manifest.Ref
 	Signals     []Signal
@@ -122,8 +122,7 @@ func (s *Snapshot) node(i int32) Node {
 		Criticality: n.criticality, Owner: n.owner, Signals: s.pages[i/pageSize].signals[i%pageSize],
 	}
 	if n.ref.Kind() == "service" {
-		out.Value = n.worth
-		out.Value.loss = nil
+		out.Value = n.worth.plain()
 	}
 	if r.Scored {
 		score := health.RoundScore(r.Score)
@@ -171,9 +170,7 @@ func (s *Snapshot) Worth(service manifest.Ref, at time.Time) Value {
 	if !ok {
 		return Value{}
 	}
-	v := s.graph.nodes[i].worth.At(at)
-	v.loss = nil
-	return v
+	return s.graph.nodes[i].worth.At(at).plain()
 }
 
 func (s *Snapshot) why(i int32) Why {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evenkeel/evenkeel/pkg/calendar"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -23,7 +24,8 @@ type Value struct {
 	Pointed bool
 	Points  float64
 
-	loss map[health.Level]manifest.Decimal // of one service; nil: all at critical
+	loss     map[health.Level]manifest.Decimal // of one service; nil: all at critical
+	calendar *calendar.Calendar                // of one service; nil: every hour is worth the same
 }
 
 // Points returns the points an hour of a criticality: 1000, 100, 10, 1 for 1 to 4, and 0 for none.
@@ -42,8 +44,8 @@ func Points(criticality int) float64 {
 	}
 }
 
-func worthOf(s *manifest.Service) Value {
-	v := Value{Points: Points(s.Criticality), Pointed: s.Criticality > 0}
+func worthOf(s *manifest.Service, c *calendar.Calendar) Value {
+	v := Value{Points: Points(s.Criticality), Pointed: s.Criticality > 0, calendar: c}
 	if s.Value != nil {
 		v.Priced, v.Money, v.Currency, v.loss = true, s.Value.PerHour, s.Value.Currency, s.Value.Loss
 	}
@@ -51,17 +53,53 @@ func worthOf(s *manifest.Service) Value {
 	return v
 }
 
-// At returns the value at a moment. A value without a calendar is the same at every hour.
-func (v Value) At(time.Time) Value { return v }
+// At returns the value at a moment: the base value times the factor that the calendar of the service's value gives it then, money and
+// points alike. A value without a calendar is the same at every hour. Money is rounded to the nearest millionth.
+func (v Value) At(at time.Time) Value {
+	if v.calendar == nil {
+		return v
+	}
+	f := v.calendar.FactorAt(at)
+	v.Money = v.Money.Times(f)
+	v.Points *= f.Float()
+	v.calendar = nil
+	return v
+}
+
+// Calendar returns the calendar that At asks; nil where every hour is worth the same.
+func (v Value) Calendar() *calendar.Calendar { return v.calendar }
+
+// LossFraction returns the part of the value that is lost at a level, from 0 to 1. Without a loss of its own a service loses everything
+// at critical and nothing before.
+func (v Value) LossFraction(l health.Level) manifest.Decimal {
+	if v.loss == nil {
+		if l == health.Critical {
+			return 1_000_000
+		}
+		return 0
+	}
+	f := manifest.Decimal(0)
+	for at := health.OK; at <= l; at++ {
+		if x, ok := v.loss[at]; ok {
+			f = x
+		}
+	}
+	return f
+}
+
+// plain leaves out what only a service's own value has, so that equal values are equal.
+func (v Value) plain() Value {
+	v.loss, v.calendar = nil, nil
+	return v
+}
 
 // Plus adds two values, of things that are lost apart from each other. What either of them lacks, the sum lacks.
 func (v Value) Plus(o Value) Value {
 	switch {
 	case !o.Ranked:
-		return v
+		return v.plain()
 	case !v.Ranked:
-		o.loss = nil
-		return o
+		return o.plain()
 	}
 	out := Value{Ranked: true}
 	if v.Priced && o.Priced && v.Currency == o.Currency {
@@ -73,25 +111,12 @@ func (v Value) Plus(o Value) Value {
 	return out
 }
 
-// LossAt returns what an hour at that level costs. Without a loss of its own a service loses everything at critical and
-// nothing before.
+// LossAt returns what an hour at that level costs: the value times LossFraction. A base value is to be taken At a moment before.
 func (v Value) LossAt(l health.Level) Value {
-	f := manifest.Decimal(0)
-	if v.loss == nil {
-		if l == health.Critical {
-			f = 1_000_000
-		}
-	} else {
-		for at := health.OK; at <= l; at++ {
-			if x, ok := v.loss[at]; ok {
-				f = x
-			}
-		}
-	}
+	f := v.LossFraction(l)
 	v.Money = v.Money.Times(f)
 	v.Points *= f.Float()
-	v.loss = nil
-	return v
+	return v.plain()
 }
 
 // Zero reports whether nothing is in it: no money and no points.

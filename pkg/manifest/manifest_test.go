@@ -30,7 +30,7 @@ func everyKind(t testing.TB) *manifest.Set {
 
 func TestEveryKindIsReadAndKept(t *testing.T) {
 	set := everyKind(t)
-	if set.Len() != 7 {
+	if set.Len() != 9 {
 		t.Fatalf("read %d resources", set.Len())
 	}
 	for r := range set.All() {
