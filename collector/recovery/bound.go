@@ -3,8 +3,6 @@ package recovery
 import (
 	"cmp"
 	"math"
-	"math/big"
-	"math/bits"
 	"slices"
 )
 
@@ -13,54 +11,55 @@ import (
 // Reach: at any moment a need or term can have lost no more than is lost by the sets of its parts that can be mended until
 // then, each by itself, as if nothing else had to be mended.
 //
-// Work: until a moment, teams that never pause have done so much work. Each part's work is divided among the needs and
-// terms that it counts for, so that what a set of them takes, each by itself, is no more than what it really takes; the
-// most that can have ended then comes of taking those first that end most for each hour. It is for one value at all hours.
+// Work: until a moment, teams that never pause have done so much work; see division. It is for one value at all hours.
 func (w *world) bound() *amount {
 	best := w.reach()
 	if len(w.curves) == 1 {
-		for _, share := range []func(rate float64, work int64) float64{
-			func(float64, int64) float64 { return 1 },
-			func(rate float64, work int64) float64 { return math.Sqrt(rate / float64(work)) },
-			func(rate float64, work int64) float64 { return rate / float64(work) },
-		} {
-			if b := w.byWork(share); b.Cmp(&best.Int) > 0 {
-				best = b
-			}
+		if b := w.byWork(); b.Cmp(&best.Int) > 0 {
+			best = b
 		}
 	}
 	return best
 }
 
-// point is what a set of a term's parts ends, and the work that it takes.
+// point is an option with the work that it takes.
 type point struct {
+	option
+	work float64
+}
+
+// option is a set of a term's parts that ends more than it would without any one of them.
+type option struct {
 	mask  uint64
-	work  float64
+	all   Set // with all that comes before
 	saves int64
 }
 
-// closed returns, by mask of a term's positions, these parts with all that comes before them.
-func (w *world) closed(t *term) []Set {
-	if t.closed == nil {
-		t.closed = make([]Set, len(t.table))
-		t.closed[0] = NewSet(len(w.parts))
-		for s := 1; s < len(t.table); s++ {
-			t.closed[s] = slices.Clone(t.closed[s&(s-1)])
-			t.closed[s].Union(w.closure[t.parts[bits.TrailingZeros(uint(s))]])
+// options returns those sets of a term's parts that are worth a thought: what any other set ends, one of these ends that
+// is in it.
+func (w *world) options(t *term) []option {
+	if t.options != nil {
+		return t.options
+	}
+	t.options = []option{}
+	for mask, rate := range t.table {
+		needed := rate < t.first
+		for rest := uint64(mask); rest != 0 && needed; rest &= rest - 1 {
+			needed = t.table[uint64(mask)&^(rest&-rest)] > rate
+		}
+		if needed {
+			t.options = append(t.options, option{uint64(mask), w.all(t.pick(uint64(mask))), t.first - rate})
 		}
 	}
-	return t.closed
+	return t.options
 }
 
 // hull returns those sets of a term's parts that end most for their work, by rising work and falling ratio: what any set
 // ends is on or below the line through them, which begins at nothing.
 func (w *world) hull(t *term, work func(all Set) float64) []point {
-	closed := w.closed(t)
-	all := make([]point, 0, len(t.table))
-	for mask := range t.table {
-		if saves := t.first - t.table[mask]; saves > 0 {
-			all = append(all, point{uint64(mask), work(closed[mask]), saves})
-		}
+	all := make([]point, 0, len(w.options(t)))
+	for _, o := range t.options {
+		all = append(all, point{o, work(o.all)})
 	}
 	slices.SortFunc(all, func(a, b point) int {
 		return cmp.Or(cmp.Compare(a.work, b.work), cmp.Compare(b.saves, a.saves), cmp.Compare(a.mask, b.mask))
@@ -136,10 +135,8 @@ func (w *world) reach() *amount {
 			}
 			moments = append(moments, moment{first, 0})
 		} else {
-			for s, all := range w.closed(t) {
-				if t.table[s] < t.first {
-					moments = append(moments, moment{w.soonest(all), t.table[s]})
-				}
+			for _, o := range w.options(t) {
+				moments = append(moments, moment{w.soonest(o.all), t.first - o.saves})
 			}
 		}
 		slices.SortFunc(moments, func(a, b moment) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(b.rate, a.rate)) })
@@ -151,81 +148,6 @@ func (w *world) reach() *amount {
 			}
 			x.add(rate-t.last, w.weighted(t.curve, moments[i].at, until))
 		}
-	}
-	return x
-}
-
-// byWork is the bound by work, with a part's work divided among what it counts for in proportion to share, which is told
-// what the need or term can end and the work that this takes. It errs on the low side.
-func (w *world) byWork(share func(rate float64, work int64) float64) *amount {
-	var sums float64 // what is lost at the start
-	type user struct {
-		all   Set // the parts that it rests on
-		share float64
-	}
-	users := make([]user, 0, len(w.needs)+len(w.terms))
-	total := make([]float64, len(w.parts))
-	add := func(parts []int, rate int64) {
-		u := user{all: w.all(parts)}
-		u.share = share(float64(max(rate, 1)), max(w.work(u.all), 1))
-		u.all.Each(func(i int) { total[i] += u.share })
-		users = append(users, u)
-	}
-	for k := range w.needs {
-		add(w.needs[k].parts, w.needs[k].rate)
-		sums += float64(w.needs[k].rate)
-	}
-	for k := range w.terms {
-		t := &w.terms[k]
-		add(t.parts, t.first)
-		sums += float64(t.first - t.last)
-	}
-	part := func(u *user, all Set) (work float64) {
-		all.Each(func(i int) { work += float64(w.takes[i]) * u.share / total[i] })
-		return work
-	}
-	type piece struct{ work, saves float64 }
-	var pieces []piece
-	for k := range w.needs {
-		pieces = append(pieces, piece{part(&users[k], users[k].all), float64(w.needs[k].rate)})
-	}
-	for k := range w.terms {
-		t, u := &w.terms[k], &users[len(w.needs)+k]
-		if t.table == nil {
-			least := math.Inf(1)
-			for _, i := range t.parts {
-				least = min(least, part(u, w.closure[i]))
-			}
-			pieces = append(pieces, piece{least, float64(t.first)})
-			continue
-		}
-		from := point{}
-		for _, p := range w.hull(t, func(all Set) float64 { return part(u, all) }) {
-			pieces = append(pieces, piece{p.work - from.work, float64(p.saves - from.saves)})
-			from = p
-		}
-	}
-	slices.SortStableFunc(pieces, func(a, b piece) int { return cmp.Compare(b.saves*a.work, a.saves*b.work) })
-	end := float64(w.total) * float64(w.teams)
-	var at, area float64 // of what has ended, over work
-	var ended float64
-	for _, p := range pieces {
-		d := min(p.work, end-at)
-		if d > 0 && p.work > 0 {
-			area += ended*d + p.saves*d/p.work*d/2
-			at += d
-		}
-		ended += p.saves
-	}
-	area += ended * max(0, end-at)
-	cost := (sums*end - area) / float64(w.teams)
-	cost -= 1e-9 * (math.Abs(sums)*end + math.Abs(area)) / float64(w.teams)
-	x := new(amount)
-	f := new(big.Float).SetFloat64(cost)
-	f.Mul(f, new(big.Float).SetInt64(int64(w.unit)))
-	f.Int(&x.Int)
-	if x.Sign() < 0 {
-		x.Sub(&x.Int, big.NewInt(1)) // cut off towards 0
 	}
 	return x
 }

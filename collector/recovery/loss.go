@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/evenkeel/evenkeel/collector/servicemap"
@@ -48,33 +49,47 @@ func survey(snap *servicemap.Snapshot, opt Options) *loss {
 		m.worth[node] = worthOf(snap.Graph(), m.trial.Ref(node), opt)
 	}
 	m.settle()
-	var large []*claim
+	var claims []*claim
 	for node := range m.worth {
 		if m.worth[node] == nil {
 			continue
 		}
-		c := m.claim(node)
-		switch {
+		switch c := m.claim(node); {
 		case len(c.parts) == 0:
 		case len(c.span) == 0 && m.plain(node):
 			m.alone(c)
-		case len(c.parts) > tableUpTo && len(m.parts) <= exactUpTo:
-			large = append(large, c)
 		default:
-			m.term(c.parts, c)
+			claims = append(claims, c)
 		}
 	}
-	if len(large) > 0 {
-		// Each of them would be asked for nearly all sets of parts: ask all of them at once.
-		all := NewSet(len(m.parts))
-		for _, c := range large {
-			for _, i := range c.parts {
-				all.Add(i)
-			}
-		}
-		m.term(members(all), large...)
-	}
+	m.join(claims)
 	return m
+}
+
+// join makes claims into terms: one each, but for those that rest on so many parts that it takes less to ask all of them at
+// once for every set of parts than each of them for its own sets.
+func (m *loss) join(claims []*claim) {
+	slices.SortStableFunc(claims, func(a, b *claim) int { return cmp.Compare(len(a.parts), len(b.parts)) })
+	from := len(claims)
+	if len(m.parts) <= exactUpTo {
+		asked := 0
+		for from = 0; from < len(claims) && asked < 1<<len(m.parts)/4; from++ {
+			asked += 1 << len(claims[from].parts)
+		}
+	}
+	for _, c := range claims[:from] {
+		m.term(c.parts, c)
+	}
+	if from == len(claims) {
+		return
+	}
+	all := NewSet(len(m.parts))
+	for _, c := range claims[from:] {
+		for _, i := range c.parts {
+			all.Add(i)
+		}
+	}
+	m.term(members(all), claims[from:]...)
 }
 
 // worthOf returns what an hour of a service costs by level, in millionths; nil where that is nothing at any level.
@@ -213,8 +228,14 @@ func (m *loss) alone(c *claim) {
 	}
 }
 
-// term adds what some services lose as a term of these parts.
+// term adds what some services lose as a term of these parts. Those on which least rests come first: they are put right and
+// spoilt most often when all sets are gone over.
 func (m *loss) term(parts []int, claims ...*claim) {
+	rests := make([]int, len(m.parts))
+	for node := range m.under {
+		m.under[node].Each(func(i int) { rests[i]++ })
+	}
+	slices.SortStableFunc(parts, func(a, b int) int { return cmp.Compare(rests[a], rests[b]) })
 	m.terms = append(m.terms, Term{Parts: parts, Rate: func(mended Set) (rate int64) {
 		for at, i := range parts {
 			m.put(i, mended.Has(at))

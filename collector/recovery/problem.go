@@ -105,7 +105,7 @@ func (s Set) Len() (n int) {
 
 const (
 	// tableUpTo is the number of parts up to which a term is written out as a table.
-	tableUpTo = 12
+	tableUpTo = 14
 	// needsUpTo is the number of needs up to which a term without redundancy is split into them.
 	needsUpTo = 64
 	// largest is the most that rates may add up to, in millionths, so that sums of them fit.
@@ -137,15 +137,14 @@ type need struct {
 }
 
 type term struct {
-	parts []int
-	table []int64 // by mask of positions; nil where there are too many
-	rate  func(Set) int64
-	first int64 // with nothing mended
-	last  int64 // with everything mended
-	curve int
-	known map[key]int64 // what was asked, where there is no table
-	// closed is, by mask of positions, these parts with all that comes before them; made when it is first needed.
-	closed []Set
+	parts   []int
+	table   []int64 // by mask of positions; nil where there are too many
+	rate    func(Set) int64
+	first   int64 // with nothing mended
+	last    int64 // with everything mended
+	curve   int
+	known   map[key]int64 // what was asked, where there is no table
+	options []option      // see there; made when they are first needed
 }
 
 // key is a set of up to 256 positions.

@@ -519,3 +519,42 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 }
+
+// Of more parts than can be enumerated the dynamic program is the oracle: no bound is above it, and no order below.
+func TestBoundsHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := &recovery.Problem{Parts: drawParts(t, 12, 1)}
+		for range 3 {
+			drawNeeds(t, p)
+		}
+		if rapid.Bool().Draw(t, "with terms") {
+			drawTerms(t, p, false)
+		}
+		best := solve(t, p).Cost
+		if x := recovery.Search(p); x.Cost < best || x.Bound > best {
+			t.Fatalf("search: %+v, best %s", x, best)
+		}
+		if x, ok := recovery.ByBlocks(p, 2); ok && (x.Cost < best || x.Cost > 2*best || x.Bound > best || x.Cost > 2*x.Bound+1) {
+			t.Fatalf("blocks: %+v, best %s", x, best)
+		}
+	})
+}
+
+// The most parts that are worked out in one go.
+func TestTwentyTwoParts(t *testing.T) {
+	p := large(false)
+	p.Parts = p.Parts[:22]
+	p.Needs = slices.DeleteFunc(p.Needs, func(n recovery.Need) bool { return slices.Max(n.Parts) >= 35 })
+	for i := range p.Needs {
+		for k := range p.Needs[i].Parts {
+			p.Needs[i].Parts[k] %= 22
+		}
+		slices.Sort(p.Needs[i].Parts)
+		p.Needs[i].Parts = slices.Compact(p.Needs[i].Parts)
+	}
+	s := solve(t, p)
+	x, ok := recovery.ByBlocks(p, 22)
+	if !s.Exact || !ok || !x.Exact || x.Cost != s.Cost || x.Bound != s.Cost {
+		t.Errorf("%+v by all sets, %+v by blocks", s, x)
+	}
+}

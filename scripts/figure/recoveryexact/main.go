@@ -1,12 +1,15 @@
 // The recoveryexact program takes the figures recovery-exact and recovery-bound: how long it takes to plan the recovery of a map
 // with 20 broken parts under 50 services, proven best, and of one with 200 broken parts, with a bound. The maps are made
-// up from a seed; the clock runs from the snapshot to the plan.
+// up from a seed; the clock runs from the snapshot to the plan. Of each map the fastest of a few runs counts, since other work on
+// the machine only adds to it; the figure is the slowest map.
 package main
 
 import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -19,16 +22,17 @@ import (
 )
 
 func main() {
-	maps := flag.Int("maps", 20, "how many maps")
+	maps := flag.Int("maps", 20, "`NUMBER` of maps")
+	runs := flag.Int("runs", 3, "`NUMBER` of runs of each map")
 	flag.Parse()
 	name := flag.Arg(0)
 	var figure report.Figure
 	var err error
 	switch name {
 	case "recovery-exact":
-		figure, err = exact(name, *maps)
+		figure, err = exact(name, *maps, *runs)
 	case "recovery-bound":
-		figure, err = bound(name, *maps)
+		figure, err = bound(name, *maps, *runs)
 	default:
 		err = errors.New("expected recovery-exact or recovery-bound")
 	}
@@ -38,8 +42,8 @@ func main() {
 	report.Exit(figure)
 }
 
-func exact(name string, maps int) (report.Figure, error) {
-	runs, err := plan(maps, func(seed uint64) (*servicemap.Snapshot, error) { return redundant(seed, 20, 50) })
+func exact(name string, maps, times int) (report.Figure, error) {
+	runs, err := plan(maps, times, func(seed uint64) (*servicemap.Snapshot, error) { return redundant(seed, 20, 50) })
 	if err != nil {
 		return report.Figure{}, err
 	}
@@ -53,14 +57,14 @@ func exact(name string, maps int) (report.Figure, error) {
 	return report.Figure{Name: name, Value: slowest(runs), Unit: "s", Op: "<=", Goal: 1}, nil
 }
 
-func bound(name string, maps int) (report.Figure, error) {
-	plain, err := plan(maps, func(seed uint64) (*servicemap.Snapshot, error) { return bare(seed, 200, 300) })
+func bound(name string, maps, times int) (report.Figure, error) {
+	plain, err := plan(maps, times, func(seed uint64) (*servicemap.Snapshot, error) { return bare(seed, 200, 300) })
 	if err != nil {
 		return report.Figure{}, err
 	}
 	fmt.Printf("%d maps of 300 services and 200 broken parts without redundancy, one crew\n", maps)
 	tell(plain)
-	spare, err := plan(maps, func(seed uint64) (*servicemap.Snapshot, error) { return redundant(seed, 200, 300) })
+	spare, err := plan(maps, times, func(seed uint64) (*servicemap.Snapshot, error) { return redundant(seed, 200, 300) })
 	if err != nil {
 		return report.Figure{}, err
 	}
@@ -70,11 +74,11 @@ func bound(name string, maps int) (report.Figure, error) {
 }
 
 type run struct {
-	plan recovery.Plan
-	took time.Duration
+	plan      recovery.Plan
+	took, cpu time.Duration
 }
 
-func plan(maps int, made func(seed uint64) (*servicemap.Snapshot, error)) ([]run, error) {
+func plan(maps, times int, made func(seed uint64) (*servicemap.Snapshot, error)) ([]run, error) {
 	var runs []run
 	for seed := range maps {
 		snap, err := made(uint64(seed))
@@ -82,14 +86,35 @@ func plan(maps int, made func(seed uint64) (*servicemap.Snapshot, error)) ([]run
 			return nil, err
 		}
 		unit := cause.Find(snap, start()).Unit
-		began := time.Now()
-		p, err := recovery.Of(snap, recovery.Options{At: start(), Unit: unit})
-		if err != nil {
-			return nil, err
+		var best run
+		for range times {
+			r, err := once(snap, unit)
+			if err != nil {
+				return nil, err
+			}
+			if best.took == 0 || r.took < best.took {
+				best = r
+			}
 		}
-		runs = append(runs, run{p, time.Since(began)})
+		runs = append(runs, best)
 	}
 	return runs, nil
+}
+
+func once(snap *servicemap.Snapshot, unit string) (run, error) {
+	runtime.GC()
+	cpu, err := report.CPU(os.Getpid())
+	if err != nil {
+		return run{}, err
+	}
+	began := time.Now()
+	p, err := recovery.Of(snap, recovery.Options{At: start(), Unit: unit})
+	if err != nil {
+		return run{}, err
+	}
+	took := time.Since(began)
+	after, err := report.CPU(os.Getpid())
+	return run{p, took, after - cpu}, err
 }
 
 func slowest(runs []run) float64 {
@@ -98,10 +123,11 @@ func slowest(runs []run) float64 {
 
 // tell prints how long the plans took, how far they are above their bounds, and what they save.
 func tell(runs []run) {
-	var took, gap, first, severe []float64
+	var took, cpu, gap, first, severe []float64
 	proven := 0
 	for _, r := range runs {
 		took = append(took, r.took.Seconds())
+		cpu = append(cpu, r.cpu.Seconds())
 		cost := r.plan.Cost.Float()
 		gap = append(gap, 100*(cost/r.plan.LowerBound.Float()-1))
 		first = append(first, 100*(1-cost/r.plan.FirstComeCost.Float()))
@@ -117,7 +143,7 @@ func tell(runs []run) {
 		}
 		return sum / float64(len(values))
 	}
-	fmt.Printf("  seconds: %s; proven best: %d of %d\n", report.Range(took), proven, len(runs))
+	fmt.Printf("  seconds: %s; of CPU time: %s; proven best: %d of %d\n", report.Range(took), report.Range(cpu), proven, len(runs))
 	fmt.Printf("  average gap to the lower bound: %.1f %%, largest %.1f %%\n", mean(gap), slices.Max(gap))
 	fmt.Printf("  saved on average against mending in the order of names: %.0f %%, against the worst first: %.0f %%\n", mean(first), mean(severe))
 }
