@@ -32,7 +32,7 @@ func Search(p *Problem) Way {
 		panic(err)
 	}
 	base := NewSet(len(w.parts))
-	order := w.improve(base, w.greedy(base, w.topo), 0)
+	order := w.search(base, w.topo, 0)
 	return Way{order, w.price(w.schedule(order)).decimal(false), w.bound().decimal(true), false}
 }
 

@@ -127,6 +127,8 @@ type world struct {
 	terms   []term
 	needsOf [][]int32 // by part
 	termsOf [][]place
+
+	together []Set // see bundles; made when they are first needed
 }
 
 type need struct {

@@ -1,20 +1,25 @@
 package recovery
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 )
 
 const (
-	// windowOf is how many parts next to each other are put into their best order at a time; fewer where terms have to be
-	// asked.
-	windowOf, windowAsking = 12, 8
+	// windowOf is how many parts next to each other are put into their best order at a time.
+	windowOf = 12
 	// passes bounds how often the windows are gone over.
 	passes = 12
+	// startsUpTo is the number of parts up to which each of them is tried as the first; the best few orders are improved.
+	startsUpTo, improved = 60, 6
 )
 
 // bundles returns sets of parts that may end a loss together, without what comes before them.
 func (w *world) bundles() []Set {
+	if w.together != nil {
+		return w.together
+	}
 	n := len(w.parts)
 	var out []Set
 	one := func(parts ...int) {
@@ -40,6 +45,7 @@ func (w *world) bundles() []Set {
 			one(t.pick(p.mask)...)
 		}
 	}
+	w.together = out
 	return out
 }
 
@@ -49,6 +55,49 @@ func (t *term) pick(mask uint64) (parts []int) {
 		parts = append(parts, t.parts[bits.TrailingZeros64(mask)])
 	}
 	return parts
+}
+
+// search orders the parts of a run as well as it can, base being mended at the start. Beside the greedy order it tries those
+// that begin with one part each and go on greedily: of two parts one of which is enough, the better one may be that
+// which others wait for, and no small change leads from one to the other.
+func (w *world) search(base Set, run []int, start int64) []int {
+	begin := w.walk()
+	base.Each(func(i int) { begin.mend(i) })
+	cost := func(order []int) float64 {
+		c := w.along(begin, order, start)
+		begin.spoil(order...)
+		return c
+	}
+	type try struct {
+		order []int
+		cost  float64
+	}
+	order := w.greedy(base, run)
+	tries := []try{{order, cost(order)}}
+	for _, first := range run {
+		if len(run) > startsUpTo {
+			break
+		}
+		var order, rest []int
+		head := slices.Clone(base)
+		for _, i := range run { // in the order of topo
+			if w.closure[first].Has(i) && !base.Has(i) {
+				order = append(order, i)
+				head.Add(i)
+			} else {
+				rest = append(rest, i)
+			}
+		}
+		order = append(order, w.greedy(head, rest)...)
+		tries = append(tries, try{order, cost(order)})
+	}
+	slices.SortStableFunc(tries, func(a, b try) int { return cmp.Compare(a.cost, b.cost) })
+	tries = tries[:min(improved, len(tries))]
+	for k := range tries {
+		tries[k].order = w.improve(base, tries[k].order, start)
+		tries[k].cost = cost(tries[k].order)
+	}
+	return slices.MinFunc(tries, func(a, b try) int { return cmp.Compare(a.cost, b.cost) }).order
 }
 
 // greedy orders the parts of a run, base being mended: always the bundle, with all that comes before it, that ends most
@@ -120,13 +169,7 @@ func sum(rates []int64) (s int64) {
 
 // improve puts one window after the other of an order into its best order until no window gets better.
 func (w *world) improve(base Set, order []int, start int64) []int {
-	size := windowOf
-	for i := range w.terms {
-		if w.terms[i].table == nil {
-			size = windowAsking
-		}
-	}
-	size = min(size, len(order))
+	size := min(windowOf, len(order))
 	order = slices.Clone(order)
 	for range passes {
 		better := false

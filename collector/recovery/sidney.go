@@ -208,7 +208,7 @@ func (w *world) byBlocks(upTo int) (order []int, bound *amount, exact, ok bool) 
 			bound.Add(&bound.Int, &own.Int)
 		default:
 			exact = false
-			run = w.improve(base, w.greedy(base, run), at)
+			run = w.search(base, run, at)
 			k.mend(run...)
 			least := w.half(b, ends)
 			if alone := w.alone(base, run); alone.Cmp(&least.Int) > 0 {

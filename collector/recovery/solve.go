@@ -87,7 +87,7 @@ func (w *world) order() (order []int, bound *amount, exact bool) {
 		}
 		fallthrough
 	default:
-		order = w.improve(base, w.greedy(base, w.topo), 0)
+		order = w.search(base, w.topo, 0)
 	}
 	if other := w.bound(); bound == nil || other.Cmp(&bound.Int) > 0 {
 		bound = other

@@ -58,19 +58,25 @@ func exact(name string, maps, times int) (report.Figure, error) {
 }
 
 func bound(name string, maps, times int) (report.Figure, error) {
-	plain, err := plan(maps, times, func(seed uint64) (*servicemap.Snapshot, error) { return bare(seed, 200, 300) })
+	plain, err := plan(maps, times, func(seed uint64) (*servicemap.Snapshot, error) { return bare(seed, 200, 300, false) })
 	if err != nil {
 		return report.Figure{}, err
 	}
 	fmt.Printf("%d maps of 300 services and 200 broken parts without redundancy, one crew\n", maps)
 	tell(plain)
+	knit, err := plan(maps, times, func(seed uint64) (*servicemap.Snapshot, error) { return bare(seed, 200, 300, true) })
+	if err != nil {
+		return report.Figure{}, err
+	}
+	fmt.Printf("%d maps of 300 services, each on 3 to 5 of 200 broken parts without redundancy, one crew\n", maps)
+	tell(knit)
 	spare, err := plan(maps, times, func(seed uint64) (*servicemap.Snapshot, error) { return redundant(seed, 200, 300) })
 	if err != nil {
 		return report.Figure{}, err
 	}
 	fmt.Printf("%d maps of 300 services and 200 broken members of components that need 2 of 3, one crew\n", maps)
 	tell(spare)
-	return report.Figure{Name: name, Value: max(slowest(plain), slowest(spare)), Unit: "s", Op: "<=", Goal: 2}, nil
+	return report.Figure{Name: name, Value: max(slowest(plain), slowest(knit), slowest(spare)), Unit: "s", Op: "<=", Goal: 2}, nil
 }
 
 type run struct {

@@ -97,8 +97,9 @@ func redundant(seed uint64, broken, services int) (*servicemap.Snapshot, error) 
 }
 
 // bare is a map without redundancy: each part is a component of its own, and services rest on parts and on application
-// services that nobody has priced.
-func bare(seed uint64, broken, services int) (*servicemap.Snapshot, error) {
+// services that nobody has priced. Where it is knit, each rests on three to five parts anywhere, so that nearly all of it
+// hangs together.
+func bare(seed uint64, broken, services int, knit bool) (*servicemap.Snapshot, error) {
 	b := build(seed)
 	bad := map[manifest.Ref]health.Level{}
 	var components, made []manifest.Ref
@@ -114,7 +115,12 @@ func bare(seed uint64, broken, services int) (*servicemap.Snapshot, error) {
 	}
 	for i := range services {
 		s := &manifest.Service{DependsOn: b.some(components, 3), Value: b.value()}
-		if b.IntN(3) == 0 {
+		if knit {
+			s.DependsOn = nil
+			for _, k := range b.Perm(broken)[:3+b.IntN(3)] {
+				s.DependsOn = append(s.DependsOn, manifest.Dependency{Ref: components[k]})
+			}
+		} else if b.IntN(3) == 0 {
 			s.DependsOn = append(s.DependsOn, b.some(made, 1)...)
 		}
 		b.add(manifest.KindService, fmt.Sprintf("s%03d", i), s)
