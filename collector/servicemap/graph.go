@@ -428,3 +428,11 @@ func (g *Graph) Repair(ref manifest.Ref) *manifest.Repair {
 	}
 	return nil
 }
+
+// Vendor returns who runs a component that somebody else runs.
+func (g *Graph) Vendor(ref manifest.Ref) manifest.Ref {
+	if i, ok := g.index[ref]; ok && g.nodes[i].component != nil && g.nodes[i].component.External != nil {
+		return g.nodes[i].component.External.Vendor
+	}
+	return ""
+}

@@ -1,11 +1,10 @@
 // Package simulate reasons on files: from manifests and a few assumed levels to the health of every node, the causes,
-// and an order of repair, without a collector. It is how a map is reviewed before it is applied.
+// and the recovery plan, without a collector. It is how a map is reviewed before it is applied.
 //
 // It is pure: the same files and options always give the same bytes.
 package simulate
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/collector/cause"
 	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/recovery"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
@@ -28,6 +28,8 @@ type Options struct {
 	At time.Time
 	// Default is "ok" (also when empty) or "unknown": how a leaf without data is read.
 	Default string
+	// Broke names parts in the order in which they broke, for what Recover compares its plan with. It may be empty.
+	Broke []string
 }
 
 // Simulation is the answer. Its JSON is canonical: nodes are sorted by reference, and nothing depends on the order of
@@ -61,7 +63,7 @@ type Cause struct {
 	Unit     string       `json:"unit"`
 }
 
-// Step is one repair of the order; steps follow each other without a gap.
+// Step is one repair of the recovery plan, by start; teams work side by side.
 type Step struct {
 	Ref        string   `json:"ref"`
 	Start      string   `json:"start"`
@@ -71,31 +73,64 @@ type Step struct {
 
 // Run reads the files and works out the simulation. Where there are problems, it is empty but for them.
 func Run(files []manifest.File, opt Options) (Simulation, []manifest.Problem) {
-	// Policies may refer to the detectors that every collector starts with.
-	shipped, err := overload.Defaults()
-	if err != nil {
-		panic("BUG: simulate: " + err.Error())
-	}
-	set, problems := manifest.CheckFiles(files, shipped)
+	set, problems := read(files)
 	if len(problems) > 0 {
 		return refuse(opt, problems)
 	}
 	return Of(set, nil, opt)
 }
 
-// Of works out the simulation of a set that is valid already, on these hosts and those that it declares.
-func Of(set *manifest.Set, hosts []servicemap.Host, opt Options) (Simulation, []manifest.Problem) {
+// Recover reads the files and plans the recovery of what is assumed to be broken. Where there are problems, there is no plan.
+func Recover(files []manifest.File, opt Options) (recovery.Plan, []manifest.Problem) {
+	set, problems := read(files)
+	if len(problems) > 0 {
+		return recovery.Plan{}, problems
+	}
+	snap, problems := picture(set, nil, opt)
+	if len(problems) > 0 {
+		return recovery.Plan{}, problems
+	}
+	since := map[manifest.Ref]time.Time{}
+	for i, ref := range opt.Broke {
+		since[manifest.Ref(ref)] = opt.At.Add(time.Duration(i-len(opt.Broke)) * time.Second)
+	}
+	plan, err := recovery.Of(snap, recovery.Options{At: opt.At, Unit: cause.Find(snap, opt.At).Unit, Since: since})
+	if err != nil {
+		return recovery.Plan{}, []manifest.Problem{{Text: err.Error()}}
+	}
+	return plan, nil
+}
+
+// read takes files in. Policies may refer to the detectors that every collector starts with.
+func read(files []manifest.File) (*manifest.Set, []manifest.Problem) {
+	shipped, err := overload.Defaults()
+	if err != nil {
+		panic("BUG: simulate: " + err.Error())
+	}
+	return manifest.CheckFiles(files, shipped)
+}
+
+// picture returns the map of a set as it is assumed to be.
+func picture(set *manifest.Set, hosts []servicemap.Host, opt Options) (*servicemap.Snapshot, []manifest.Problem) {
 	graph, err := servicemap.New(set, hosts)
 	if err != nil {
-		return refuse(opt, []manifest.Problem{{Text: err.Error()}})
+		return nil, []manifest.Problem{{Text: err.Error()}}
 	}
 	signals, problems := assumed(graph, opt)
 	if len(problems) > 0 {
-		return refuse(opt, problems)
+		return nil, problems
 	}
 	state := servicemap.NewState(graph, servicemap.Options{AssumeOK: opt.Default != "unknown"})
 	state.Update(opt.At, signals...)
-	snap := state.Snapshot()
+	return state.Snapshot(), nil
+}
+
+// Of works out the simulation of a set that is valid already, on these hosts and those that it declares.
+func Of(set *manifest.Set, hosts []servicemap.Host, opt Options) (Simulation, []manifest.Problem) {
+	snap, problems := picture(set, hosts, opt)
+	if len(problems) > 0 {
+		return refuse(opt, problems)
+	}
 	out := empty(opt)
 	for _, n := range snap.Nodes() {
 		out.Nodes = append(out.Nodes, Node{
@@ -107,7 +142,13 @@ func Of(set *manifest.Set, hosts []servicemap.Host, opt Options) (Simulation, []
 		c := &report.Causes[i]
 		out.Causes = append(out.Causes, Cause{string(c.Ref), c.Level, texts(c.Services), report.PerHour(c), report.Unit})
 	}
-	out.Order = order(state, &report, opt.At)
+	plan, err := recovery.Of(snap, recovery.Options{At: opt.At, Unit: report.Unit})
+	if err != nil {
+		return refuse(opt, []manifest.Problem{{Text: err.Error()}})
+	}
+	for _, r := range plan.Steps {
+		out.Order = append(out.Order, Step{r.Ref, r.Start, r.End, r.Reinstates})
+	}
 	return out, nil
 }
 
@@ -170,168 +211,4 @@ func assumed(g *servicemap.Graph, opt Options) ([]servicemap.Signal, []manifest.
 		signals = append(signals, servicemap.Signal{Ref: manifest.Ref(ref), Source: byHand, Range: r})
 	}
 	return signals, problems
-}
-
-// assumedRepair is how long a repair takes of which the map does not say.
-const assumedRepair = time.Hour
-
-// tryUpTo is the number of broken parts up to which each next repair is tried out on the map; beyond, causes are taken
-// at their loss.
-const tryUpTo = 24
-
-type job struct {
-	ref    manifest.Ref
-	takes  time.Duration
-	before []int // jobs that have to be done first
-	loss   float64
-	done   bool
-}
-
-// order puts the broken parts in an order of repair by one crew: always the part, with all that must be mended before
-// it, that saves most per hour of work. It keeps repair.after; it is not proven to be the best order.
-func order(state *servicemap.State, report *cause.Report, at time.Time) []Step {
-	jobs := broken(state, report)
-	steps := []Step{}
-	clock := at
-	for range jobs {
-		next := best(state, jobs, report.Unit, at)
-		j := &jobs[next]
-		j.done = true
-		before := bad(state)
-		mend(state, j.ref, at)
-		step := Step{Ref: string(j.ref), Start: clock.UTC().Format(time.RFC3339), Reinstates: []string{}}
-		clock = clock.Add(j.takes)
-		step.End = clock.UTC().Format(time.RFC3339)
-		after := bad(state)
-		for _, s := range before {
-			if !slices.Contains(after, s) {
-				step.Reinstates = append(step.Reinstates, string(s))
-			}
-		}
-		steps = append(steps, step)
-	}
-	return steps
-}
-
-// broken lists the parts that are bad by themselves, with what has to be mended before each.
-func broken(state *servicemap.State, report *cause.Report) []job {
-	g, snap := state.Graph(), state.Snapshot()
-	var jobs []job
-	of := map[manifest.Ref][]int{}
-	for _, ref := range g.Refs() {
-		if snap.Own(ref).Low < health.Warning || ref.Kind() == "service" {
-			continue
-		}
-		j := job{ref: ref, takes: assumedRepair}
-		if r := g.Repair(ref); r != nil && r.Expected > 0 {
-			j.takes = r.Expected.Std()
-		}
-		for i := range report.Causes {
-			if c := &report.Causes[i]; c.Ref == ref {
-				j.loss, _ = c.Loss.In(report.Unit)
-			}
-		}
-		component, _ := ref.Member()
-		of[component] = append(of[component], len(jobs))
-		jobs = append(jobs, j)
-	}
-	for i := range jobs {
-		if r := g.Repair(jobs[i].ref); r != nil {
-			for _, after := range r.After {
-				jobs[i].before = append(jobs[i].before, of[after]...)
-			}
-		}
-	}
-	return jobs
-}
-
-// best picks the job to do now: of the open job that saves most per hour together with all that must come before it, the
-// first one of these that can be done.
-func best(state *servicemap.State, jobs []job, unit string, at time.Time) int {
-	open := 0
-	for i := range jobs {
-		if !jobs[i].done {
-			open++
-		}
-	}
-	type choice struct {
-		first      int
-		gain, loss float64 // per hour of work
-		takes      time.Duration
-		ref        manifest.Ref
-	}
-	var choices []choice
-	for i := range jobs {
-		if jobs[i].done {
-			continue
-		}
-		need := needs(jobs, i)
-		c := choice{first: need[0], ref: jobs[i].ref}
-		for _, n := range need {
-			c.takes += jobs[n].takes
-			c.loss += jobs[n].loss
-		}
-		if open <= tryUpTo {
-			c.gain = gain(state, jobs, need, unit, at) / c.takes.Hours()
-		}
-		c.loss /= c.takes.Hours()
-		choices = append(choices, c)
-	}
-	return slices.MinFunc(choices, func(a, b choice) int {
-		return cmp.Or(cmp.Compare(b.gain, a.gain), cmp.Compare(b.loss, a.loss), cmp.Compare(a.takes, b.takes), cmp.Compare(a.ref, b.ref))
-	}).first
-}
-
-// needs returns a job and the open ones that have to come before it, each after what it needs itself.
-func needs(jobs []job, i int) []int {
-	var out []int
-	seen := map[int]bool{}
-	var visit func(i int)
-	visit = func(i int) {
-		if seen[i] || jobs[i].done {
-			return
-		}
-		seen[i] = true
-		for _, b := range jobs[i].before {
-			visit(b)
-		}
-		out = append(out, i)
-	}
-	visit(i)
-	return out
-}
-
-// gain tries a number of repairs on the map and returns by how much the loss per hour falls; the map is as before
-// afterwards.
-func gain(state *servicemap.State, jobs []job, which []int, unit string, at time.Time) float64 {
-	before := loss(state, unit, at)
-	var undo []servicemap.Signal
-	for _, i := range which {
-		undo = append(undo, servicemap.Signal{Ref: jobs[i].ref, Source: byHand, Range: state.Snapshot().Own(jobs[i].ref)})
-		mend(state, jobs[i].ref, at)
-	}
-	saved := before - loss(state, unit, at)
-	state.Update(at, undo...)
-	return saved
-}
-
-func mend(state *servicemap.State, ref manifest.Ref, at time.Time) {
-	state.Update(at, servicemap.Signal{Ref: ref, Source: byHand, Range: health.Exactly(health.OK)})
-}
-
-// loss sums up what the services lose per hour, each loss counted once.
-func loss(state *servicemap.State, unit string, at time.Time) float64 {
-	n, _ := cause.Loss(state.Snapshot(), unit, at).In(unit)
-	return n
-}
-
-func bad(state *servicemap.State) []manifest.Ref {
-	snap := state.Snapshot()
-	var out []manifest.Ref
-	for _, ref := range state.Graph().Services() {
-		if r, _ := snap.Range(ref); r.Low >= health.Warning {
-			out = append(out, ref)
-		}
-	}
-	return out
 }

@@ -437,6 +437,42 @@ func TestSimulate(t *testing.T) {
 	}
 }
 
+func TestRecoveryPlan(t *testing.T) {
+	f := newFake(t)
+	var asked ctl.SimulateOptions
+	answer := `{"steps":[{"ref":"component/san","start":"2026-11-25T10:00:00Z","end":"2026-11-25T12:00:00Z","team":"","contact":"vendor/disks","reinstates":[]},{"ref":"component/db@db1","start":"2026-11-25T12:00:00Z","end":"2026-11-25T12:30:00Z","team":"team/dba","contact":"team/shop","reinstates":["service/checkout","service/orders"]}],"cost":"30000","lowerBound":"27500.5","exact":false,"firstComeCost":"42000","severityCost":"30000","unit":"EUR"}`
+	f.offline.RecoveryPlan = func(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
+		asked = o
+		if string(files[0].Text) == "mistake" {
+			return nil, []manifest.Problem{{File: files[0].Name, Line: 3, Column: 9, Text: `unknown key "mistake"`}}, nil
+		}
+		return []byte(answer), nil, nil
+	}
+	args := []string{"recovery-plan", "-f", "-", "--set", "component/san=critical", "--set", "component/db@db1=major", "--at", "2026-11-25T10:00:00Z"}
+	r := f.runWith(t.Context(), "good", args...)
+	golden(t, "recovery", r.out)
+	if r.code != 0 || r.err != "" || asked.Set["component/db@db1"] != "major" || strings.Join(asked.Order, " ") != "component/san component/db@db1" || asked.At.Hour() != 10 {
+		t.Errorf("%+v, %+v", r, asked)
+	}
+	if r = f.runWith(t.Context(), "good", append(args, "-o", "json")...); r.code != 0 || !strings.Contains(r.out, `"lowerBound": "27500.5"`) {
+		t.Errorf("%+v", r)
+	}
+	answer = strings.Replace(answer, `"exact":false`, `"exact":true`, 1)
+	if r = f.runWith(t.Context(), "good", args...); r.code != 0 || !strings.Contains(r.out, "no order costs less\n") {
+		t.Errorf("%+v", r)
+	}
+	if r = f.runWith(t.Context(), "mistake", args...); r.code != 2 || r.out != "" || !strings.Contains(r.err, "stdin:3:9: unknown key") {
+		t.Errorf("%+v", r)
+	}
+	if r = f.runWith(t.Context(), "good", "recovery-plan", "-f", "-", "--set", "component/san"); r.code != 2 || !strings.Contains(r.err, "expected REF=LEVEL") {
+		t.Errorf("%+v", r)
+	}
+	answer = `{"steps":[],"cost":"0","lowerBound":"0","exact":true,"firstComeCost":"0","severityCost":"0","unit":"points"}`
+	if r = f.runWith(t.Context(), "good", "recovery-plan", "-f", "-"); r.code != 0 || r.out != "nothing is broken\n" {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	f := newFake(t)
 	for _, shell := range []string{"bash", "zsh", "fish"} {

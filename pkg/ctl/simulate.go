@@ -15,9 +15,10 @@ import (
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
 
-// SimulateOptions are those of the verb simulate.
+// SimulateOptions are those of the verbs that reason on files.
 type SimulateOptions struct {
 	Set     map[string]string // ref to level
+	Order   []string          // the refs of Set as they were given: for a recovery plan, the order in which they broke
 	At      time.Time
 	Unknown bool // leaves without data are unknown, not ok
 }
@@ -27,6 +28,73 @@ type SimulateOptions struct {
 type Offline struct {
 	// Simulate returns the simulation as the API's JSON, or what is wrong with the manifests.
 	Simulate func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error)
+	// RecoveryPlan returns the plan of recovery as the API's JSON, or what is wrong with the manifests.
+	RecoveryPlan func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error)
+}
+
+// assumptions are the flags of the verbs that reason on files.
+type assumptions struct {
+	files, set    []string
+	at, byDefault string
+}
+
+func (f *assumptions) flags(cmd *cobra.Command, at string) {
+	cmd.Flags().StringSliceVarP(&f.files, "filename", "f", nil, "file, folder or - (repeatable)")
+	cmd.Flags().StringArrayVar(&f.set, "set", nil, "REF=LEVEL (repeatable)")
+	cmd.Flags().StringVar(&f.at, "at", "", at)
+}
+
+// read returns the files and options that the flags say.
+func (f *assumptions) read(a *app) ([]manifest.File, SimulateOptions, error) {
+	options := SimulateOptions{Set: map[string]string{}, At: time.Now().UTC().Truncate(time.Second)}
+	in, err := a.gather(f.files)
+	if err != nil {
+		return nil, options, err
+	}
+	for _, s := range f.set {
+		ref, level, ok := strings.Cut(s, "=")
+		if !ok || ref == "" || level == "" {
+			return nil, options, usage("--set %s: expected REF=LEVEL, such as component/web@web-1=critical", s)
+		}
+		options.Set[ref] = level
+		options.Order = append(options.Order, ref)
+	}
+	if f.at != "" {
+		if options.At, err = time.Parse(time.RFC3339, f.at); err != nil {
+			return nil, options, usage("--at %s: expected RFC 3339, such as 2026-11-25T10:00:00Z", f.at)
+		}
+	}
+	switch f.byDefault {
+	case "", "ok":
+	case "unknown":
+		options.Unknown = true
+	default:
+		return nil, options, usage("--default %s: expected ok or unknown", f.byDefault)
+	}
+	files := make([]manifest.File, len(in))
+	for i, x := range in {
+		files[i] = manifest.File{Name: x.Name, Text: []byte(x.Text)}
+	}
+	return files, options, nil
+}
+
+// reason asks a piece of reasoning that runs on files, and shows what it says: as it is, or as a table of it.
+func (a *app) reason(f *assumptions, ask func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error), table func([]byte) error) error {
+	files, options, err := f.read(a)
+	if err != nil {
+		return err
+	}
+	out, problems, err := ask(files, options)
+	if err != nil {
+		return usage("%v", err)
+	}
+	if len(problems) > 0 {
+		return a.complain(problemsTo(problems))
+	}
+	if a.output != "table" {
+		return a.write(out)
+	}
+	return table(out)
 }
 
 // simulation is the part of the JSON that the table shows.
@@ -48,8 +116,7 @@ type simulation struct {
 }
 
 func (a *app) simulateCommand() *cobra.Command {
-	var files, set []string
-	var at, byDefault string
+	var f assumptions
 	cmd := &cobra.Command{
 		Use:   "simulate -f FILE|FOLDER|-",
 		Short: "Health, causes and order of a map, from files alone",
@@ -61,57 +128,19 @@ input and never hides the node's children. component/web@HOST names one member o
   evenkeel simulate -f map/ --default unknown -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			in, err := a.gather(files)
-			if err != nil {
-				return err
-			}
-			options := SimulateOptions{Set: map[string]string{}, At: time.Now().UTC().Truncate(time.Second)}
-			for _, s := range set {
-				ref, level, ok := strings.Cut(s, "=")
-				if !ok || ref == "" || level == "" {
-					return usage("--set %s: expected REF=LEVEL, such as component/web@web-1=critical", s)
+			return a.reason(&f, a.Offline.Simulate, func(out []byte) error {
+				var s simulation
+				if err := json.Unmarshal(out, &s); err != nil {
+					return err
 				}
-				options.Set[ref] = level
-			}
-			if at != "" {
-				if options.At, err = time.Parse(time.RFC3339, at); err != nil {
-					return usage("--at %s: expected RFC 3339, such as 2026-11-25T10:00:00Z", at)
-				}
-			}
-			switch byDefault {
-			case "ok":
-			case "unknown":
-				options.Unknown = true
-			default:
-				return usage("--default %s: expected ok or unknown", byDefault)
-			}
-			files := make([]manifest.File, len(in))
-			for i, f := range in {
-				files[i] = manifest.File{Name: f.Name, Text: []byte(f.Text)}
-			}
-			out, problems, err := a.Offline.Simulate(files, options)
-			if err != nil {
-				return usage("%v", err)
-			}
-			if len(problems) > 0 {
-				return a.complain(problemsTo(problems))
-			}
-			if a.output != "table" {
-				return a.write(out)
-			}
-			var s simulation
-			if err := json.Unmarshal(out, &s); err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-			s.table(w)
-			return w.Flush()
+				w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+				s.table(w)
+				return w.Flush()
+			})
 		},
 	}
-	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "file, folder or - (repeatable)")
-	cmd.Flags().StringArrayVar(&set, "set", nil, "REF=LEVEL (repeatable)")
-	cmd.Flags().StringVar(&at, "at", "", "moment of the simulation, RFC 3339; default now")
-	cmd.Flags().StringVar(&byDefault, "default", "ok", "what a leaf without data is: ok or unknown")
+	f.flags(cmd, "moment of the simulation, RFC 3339; default now")
+	cmd.Flags().StringVar(&f.byDefault, "default", "ok", "what a leaf without data is: ok or unknown")
 	return cmd
 }
 

@@ -16,20 +16,35 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := ctl.Run(ctx, os.Args[1:], ctl.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Offline: ctl.Offline{Simulate: run}})
+	code := ctl.Run(ctx, os.Args[1:], ctl.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Offline: offline()})
 	stop()
 	os.Exit(code)
 }
 
-func run(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
-	options := simulate.Options{Set: o.Set, At: o.At, Default: "ok"}
+func offline() ctl.Offline { return ctl.Offline{Simulate: run, RecoveryPlan: recoveryPlan} }
+
+func options(o ctl.SimulateOptions) simulate.Options {
+	out := simulate.Options{Set: o.Set, Broke: o.Order, At: o.At, Default: "ok"}
 	if o.Unknown {
-		options.Default = "unknown"
+		out.Default = "unknown"
 	}
-	s, problems := simulate.Run(files, options)
+	return out
+}
+
+func run(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
+	s, problems := simulate.Run(files, options(o))
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}
 	out, err := json.Marshal(s)
+	return out, nil, err
+}
+
+func recoveryPlan(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
+	p, problems := simulate.Recover(files, options(o))
+	if len(problems) > 0 {
+		return nil, problems, nil
+	}
+	out, err := json.Marshal(p)
 	return out, nil, err
 }

@@ -23,7 +23,7 @@ func evenkeel(t *testing.T, stdin string, args ...string) (out, errs string, cod
 	t.Helper()
 	var o, e bytes.Buffer
 	// No environment: what runs on files asks no collector.
-	code = ctl.Run(t.Context(), args, ctl.Env{In: strings.NewReader(stdin), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Offline: ctl.Offline{Simulate: run}})
+	code = ctl.Run(t.Context(), args, ctl.Env{In: strings.NewReader(stdin), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Offline: offline()})
 	return o.String(), e.String(), code
 }
 
@@ -171,5 +171,44 @@ func TestSimulateRefuses(t *testing.T) {
 		if code != ctl.ExitUsage || out != "" || !strings.Contains(errs, tt.says) {
 			t.Errorf("%q: exit %d, %s%s", tt.flags, code, out, errs)
 		}
+	}
+}
+
+// The example map with several things broken: the plan in both outputs, and what it says about itself.
+func TestRecoveryPlanShop(t *testing.T) {
+	args := []string{
+		"recovery-plan", "-f", shop, "--at", "2026-11-25T10:00:00Z", "--set", "component/batch@db1=critical", "--set", "component/web@web3=major",
+		"--set", "component/web@web1=critical", "--set", "component/database@db1=critical", "--set", "component/san=critical",
+	}
+	out, errs, code := evenkeel(t, "", args...)
+	if code != 0 || errs != "" {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	golden(t, "recovery-plan", out)
+	text, errs, code := evenkeel(t, "", append(args, "-o", "json")...)
+	if code != 0 || errs != "" {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	golden(t, "recovery-plan.json", text)
+	var plan struct {
+		Steps []struct {
+			Ref, Start, End, Team, Contact string
+			Reinstates                     []string
+		}
+		Cost, LowerBound, FirstComeCost, SeverityCost, Unit string
+		Exact                                               bool
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&plan); err != nil || len(plan.Steps) != 5 || plan.Unit != "points" || plan.Cost == "" || plan.LowerBound == "" || plan.FirstComeCost == "" || plan.SeverityCost == "" {
+		t.Errorf("%v, %+v", err, plan)
+	}
+	out, errs, code = evenkeel(t, "", "recovery-plan", "-f", shop, "--at", "2026-11-25T10:00:00Z")
+	if code != 0 || errs != "" {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	golden(t, "recovery-plan-well", out)
+	if _, errs, code = evenkeel(t, "", "recovery-plan", "-f", shop, "--set", "component/wbe=critical"); code != ctl.ExitUsage || !strings.Contains(errs, "component/wbe") {
+		t.Errorf("exit %d, %s", code, errs)
 	}
 }

@@ -1,0 +1,74 @@
+package ctl
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+// recoveryPlan is the plan's JSON.
+type recoveryPlan struct {
+	Steps []struct {
+		Ref, Start, End, Team, Contact string
+		Reinstates                     []string
+	}
+	Cost, LowerBound, FirstComeCost, SeverityCost manifest.Decimal
+	Exact                                         bool
+	Unit                                          string
+}
+
+func (a *app) recoveryPlanCommand() *cobra.Command {
+	var f assumptions
+	cmd := &cobra.Command{
+		Use:   "recovery-plan -f FILE|FOLDER|-",
+		Short: "What to mend first so that the business loses least, from files alone",
+		Long: `What to mend first so that the business loses least, from files alone: no collector is asked, none is changed.
+
+--set says what is broken, in the order in which it broke; component/web@HOST names one member of a component. How long a
+repair takes, who does it and what has to be mended before stand in the component's repair block; an hour is taken where
+none is stated. A team mends one part at a time; teams work side by side.
+
+The plan is priced, beside mending what broke first, and the worst first. Costs leave out what no repair ends.`,
+		Example: `  evenkeel recovery-plan -f map/ --set component/san=critical --set component/web@web-1=critical
+  evenkeel recovery-plan -f map/ --set component/san=critical --at 2026-11-25T10:00:00Z -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return a.reason(&f, a.Offline.RecoveryPlan, func(out []byte) error {
+				var p recoveryPlan
+				if err := json.Unmarshal(out, &p); err != nil {
+					return err
+				}
+				w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+				p.table(w)
+				return w.Flush()
+			})
+		},
+	}
+	f.flags(cmd, "moment at which repair begins, RFC 3339; default now")
+	return cmd
+}
+
+func (p *recoveryPlan) table(w io.Writer) {
+	if len(p.Steps) == 0 {
+		fmt.Fprintln(w, "nothing is broken")
+		return
+	}
+	fmt.Fprintln(w, "MEND\tSTART\tEND\tTEAM\tCONTACT\tREINSTATES")
+	for _, s := range p.Steps {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Ref, when(s.Start), when(s.End), dash(s.Team), dash(s.Contact), join(slices.Clone(s.Reinstates)))
+	}
+	fmt.Fprintln(w, "\nORDER\tCOST\tTHE PLAN SAVES")
+	how := "no order costs less"
+	if !p.Exact {
+		how = fmt.Sprintf("no order costs less than %s %s", p.LowerBound, p.Unit)
+	}
+	fmt.Fprintf(w, "this plan\t%s %s\t%s\n", p.Cost, p.Unit, how)
+	fmt.Fprintf(w, "first come, first served\t%s %s\t%s %s\n", p.FirstComeCost, p.Unit, p.FirstComeCost-p.Cost, p.Unit)
+	fmt.Fprintf(w, "the worst first\t%s %s\t%s %s\n", p.SeverityCost, p.Unit, p.SeverityCost-p.Cost, p.Unit)
+}
