@@ -27,6 +27,7 @@ func kinds() []kind {
 		kindOf(KindDetector, checkDetector),
 		kindOf(KindRunbook, checkRunbook),
 		kindOf(KindRemediationPolicy, checkPolicy),
+		kindOf(KindSLO, checkSLO),
 	}
 }
 
@@ -37,7 +38,7 @@ func kindOf[T any](name string, check func(*checker, *T)) kind {
 // laterKinds are kinds of the model that this version does not read yet. A reference to one is held to its form only.
 func laterKinds() []string {
 	return []string{
-		"Calendar", "Team", "Vendor", "SLO", "Agreement", "Maintenance", "Change", "Device", "Channel", "Route", "Role",
+		"Calendar", "Team", "Vendor", "Agreement", "Maintenance", "Change", "Device", "Channel", "Route", "Role",
 		"Binding", "HostTemplate",
 	}
 }
