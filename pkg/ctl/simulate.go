@@ -27,6 +27,8 @@ type SimulateOptions struct {
 type Offline struct {
 	// Simulate returns the simulation as the API's JSON, or what is wrong with the manifests.
 	Simulate func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error)
+	// SLO returns how the objectives among the manifests stand, likewise.
+	SLO func([]manifest.File, SLOOptions) ([]byte, []manifest.Problem, error)
 }
 
 // simulation is the part of the JSON that the table shows.

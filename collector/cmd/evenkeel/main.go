@@ -8,18 +8,22 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // calendars mean the same on a machine without a database of time zones
 
 	"github.com/evenkeel/evenkeel/collector/simulate"
+	"github.com/evenkeel/evenkeel/collector/slo/report"
 	"github.com/evenkeel/evenkeel/pkg/ctl"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := ctl.Run(ctx, os.Args[1:], ctl.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Offline: ctl.Offline{Simulate: run}})
+	code := ctl.Run(ctx, os.Args[1:], ctl.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Offline: offline()})
 	stop()
 	os.Exit(code)
 }
+
+func offline() ctl.Offline { return ctl.Offline{Simulate: run, SLO: objectives} }
 
 func run(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
 	options := simulate.Options{Set: o.Set, At: o.At, Default: "ok"}
@@ -31,5 +35,14 @@ func run(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Probl
 		return nil, problems, nil
 	}
 	out, err := json.Marshal(s)
+	return out, nil, err
+}
+
+func objectives(files []manifest.File, o ctl.SLOOptions) ([]byte, []manifest.Problem, error) {
+	r, problems := report.Run(files, report.Options{At: o.At, History: o.History})
+	if len(problems) > 0 {
+		return nil, problems, nil
+	}
+	out, err := json.Marshal(r)
 	return out, nil, err
 }
