@@ -140,7 +140,7 @@ func (r *resources) ListResources(_ context.Context, req *operatorv1.ListResourc
 func kinds() []string {
 	return []string{
 		manifest.KindService, manifest.KindComponent, manifest.KindHost, manifest.KindDetector, manifest.KindRunbook, manifest.KindRemediationPolicy,
-		manifest.KindSLO,
+		manifest.KindSLO, manifest.KindTeam, manifest.KindVendor,
 	}
 }
 

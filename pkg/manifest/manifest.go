@@ -33,8 +33,8 @@ type Metadata struct {
 	RenamedFrom string `json:"renamedFrom,omitempty"`
 }
 
-// Resource is one document. Spec points to the struct of its kind: *Service, *Component, *Host, *Detector, *Runbook or
-// *RemediationPolicy. A Resource is not changed after it was parsed and may be shared.
+// Resource is one document. Spec points to the struct of its kind: *Service, *Component, *Host, *Detector, *Runbook,
+// *RemediationPolicy, *SLO, *Team or *Vendor. A Resource is not changed after it was parsed and may be shared.
 type Resource struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`

@@ -74,7 +74,7 @@ func mistakes() []mistake {
 		{
 			"kind of a later version",
 			"apiVersion: evenkeel/v1\nkind: Agreement\nmetadata: {name: a}\n",
-			`f.yaml:2:7: kind Agreement is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, SLO)`,
+			`f.yaml:2:7: kind Agreement is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, SLO, Team, Vendor)`,
 		},
 		{
 			"wrong version",
