@@ -29,6 +29,8 @@ type Offline struct {
 	Simulate func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error)
 	// SLO returns how the objectives among the manifests stand, likewise.
 	SLO func([]manifest.File, SLOOptions) ([]byte, []manifest.Problem, error)
+	// Contacts returns whom to call, likewise. Its error is about the reference that was asked for.
+	Contacts func([]manifest.File, ContactsOptions) ([]byte, []manifest.Problem, error)
 }
 
 // simulation is the part of the JSON that the table shows.

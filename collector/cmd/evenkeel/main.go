@@ -10,6 +10,8 @@ import (
 	"syscall"
 	_ "time/tzdata" // calendars mean the same on a machine without a database of time zones
 
+	"github.com/evenkeel/evenkeel/collector/contact"
+	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/simulate"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
 	"github.com/evenkeel/evenkeel/pkg/ctl"
@@ -23,7 +25,7 @@ func main() {
 	os.Exit(code)
 }
 
-func offline() ctl.Offline { return ctl.Offline{Simulate: run, SLO: objectives} }
+func offline() ctl.Offline { return ctl.Offline{Simulate: run, SLO: objectives, Contacts: contacts} }
 
 func run(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
 	options := simulate.Options{Set: o.Set, At: o.At, Default: "ok"}
@@ -44,5 +46,23 @@ func objectives(files []manifest.File, o ctl.SLOOptions) ([]byte, []manifest.Pro
 		return nil, problems, nil
 	}
 	out, err := json.Marshal(r)
+	return out, nil, err
+}
+
+func contacts(files []manifest.File, o ctl.ContactsOptions) ([]byte, []manifest.Problem, error) {
+	// Policies may refer to the detectors that every collector starts with.
+	shipped, err := overload.Defaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	set, problems := manifest.CheckFiles(files, shipped)
+	if len(problems) > 0 {
+		return nil, problems, nil
+	}
+	a, err := contact.Who(set, manifest.Ref(o.Of), o.At, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := json.Marshal(a)
 	return out, nil, err
 }

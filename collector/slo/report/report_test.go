@@ -66,7 +66,9 @@ func TestHours(t *testing.T) {
 		t.Errorf("%+v", s.Burns)
 	}
 
-	opt.Hours = func(*manifest.Set, manifest.Ref) (slo.Hours, error) { return nil, errors.New("calendar/morning is empty") }
+	opt.Hours = func(*manifest.Set, manifest.Ref) (slo.Hours, error) {
+		return nil, errors.New("calendar/morning is empty")
+	}
 	if _, problems = report.Run(files, opt); len(problems) != 1 || problems[0].String() != "m:8:77: calendar/morning is empty" {
 		t.Errorf("%v", problems)
 	}
