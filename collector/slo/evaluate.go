@@ -8,7 +8,8 @@ import (
 )
 
 // Evaluator keeps one objective up to date. A state is told once, when it begins; asking again at a later time costs a
-// few steps, however long the window and its history are. It is used by one goroutine at a time.
+// few steps, however long the window and its history are. What no window reaches any more is let go of when it is asked, so
+// it should be, now and then. It is used by one goroutine at a time.
 type Evaluator struct {
 	spec    Spec
 	line    timeline

@@ -115,7 +115,8 @@ func (h *historyReader) row(rec []string, columns int) {
 	} else if y := row.At.UTC().Year(); y < 1971 || y > 2199 {
 		mistake(1, fmt.Sprintf("%q is in the year %d: expected 1971 to 2199", rec[1], y), "")
 	} else if last, ok := h.last[row.Ref]; ok && !row.At.After(last) {
-		mistake(1, fmt.Sprintf("%q is not after the row of %s before it, of %s", rec[1], row.Ref, last.UTC().Format(time.RFC3339Nano)), "rows of a service stand in order of time")
+		mistake(1, fmt.Sprintf("%q is not after the row of %s before it, of %s", rec[1], row.Ref, last.UTC().Format(time.RFC3339Nano)),
+			"rows of a service stand in order of time")
 	} else {
 		h.last[row.Ref] = row.At
 	}

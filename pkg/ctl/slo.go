@@ -229,7 +229,8 @@ func (r *sloReport) times(w io.Writer) {
 			if s.Excluded == c.name {
 				force = "yes"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Ref, c.text, force, human(e.Excluded), c.f.sli(), human(c.f.Counted), human(c.f.Budget), between(c.f.Spent), between(c.f.Left))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Ref, c.text, force, human(e.Excluded), c.f.sli(),
+				human(c.f.Counted), human(c.f.Budget), between(c.f.Spent), between(c.f.Left))
 		}
 	}
 	first = true

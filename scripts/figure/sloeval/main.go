@@ -70,8 +70,8 @@ func take() (float64, error) {
 	if _, _, err := round(evaluators, now.Add(time.Hour)); err != nil {
 		return 0, err
 	}
-	fmt.Printf("%d objectives, %d changes each: a quarter each with a rolling window around the clock, one in business hours, one in time slices of a minute, and a calendar month; made in %s\n",
-		count, changes, time.Since(began).Round(time.Millisecond))
+	fmt.Printf("%d objectives, %d changes each: a quarter each with a rolling window around the clock, one in business hours, "+
+		"one in time slices of a minute, and a calendar month; made in %s\n", count, changes, time.Since(began).Round(time.Millisecond))
 
 	now = now.Add(time.Hour)
 	var wall, cpu []float64
