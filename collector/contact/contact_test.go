@@ -184,6 +184,20 @@ gap team/ops: no contact is there now
 gap team/shop: no contact is there now
 gap team/ops: it has no fallback
 `},
+		// At 18:50 nobody of the shop is there in a quarter of an hour either, but for its fallback; the contract has ended.
+		{"component/web", "2026-11-25T18:50:00Z", `team/ops Ops: closed, opens 2026-11-26T08:00:00Z
+team/shop Day desk: closed after 15m, opens 2026-11-26T08:00:00Z
+team/shop Night desk: closed after 15m, opens 2026-11-25T20:00:00Z
+team/shop Head of shop: later after 15m
+vendor/pay Pay desk: closed after 30m, opens 2026-11-26T08:00:00Z
+team/shop Day desk: closed, opens 2026-11-26T08:00:00Z
+team/shop Night desk: closed, opens 2026-11-25T20:00:00Z
+team/shop Head of shop: now
+gap team/ops: no contact is there now
+gap vendor/pay: team/ops escalates to it after 30m, and no contact is there then
+gap team/shop: no contact is there now
+gap team/ops: it has no fallback
+`},
 		{"host/web1", "2026-11-25T10:00:00Z", `team/ops Ops: now
 team/shop Day desk: later after 15m
 team/shop Night desk: closed after 15m, opens 2026-11-25T20:00:00Z
