@@ -141,6 +141,7 @@ func kinds() []string {
 	return []string{
 		manifest.KindService, manifest.KindComponent, manifest.KindHost, manifest.KindDetector, manifest.KindRunbook, manifest.KindRemediationPolicy,
 		manifest.KindCalendar,
+		manifest.KindSLO, manifest.KindTeam, manifest.KindVendor,
 	}
 }
 

@@ -30,6 +30,10 @@ type Offline struct {
 	Simulate func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error)
 	// RecoveryPlan returns the plan of recovery as the API's JSON, or what is wrong with the manifests.
 	RecoveryPlan func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error)
+	// SLO returns how the objectives among the manifests stand, likewise.
+	SLO func([]manifest.File, SLOOptions) ([]byte, []manifest.Problem, error)
+	// Contacts returns whom to call, likewise. Its error is about the reference that was asked for.
+	Contacts func([]manifest.File, ContactsOptions) ([]byte, []manifest.Problem, error)
 }
 
 // assumptions are the flags of the verbs that reason on files.

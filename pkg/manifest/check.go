@@ -28,6 +28,9 @@ func kinds() []kind {
 		kindOf(KindRunbook, checkRunbook),
 		kindOf(KindRemediationPolicy, checkPolicy),
 		kindOf(KindCalendar, checkCalendar),
+		kindOf(KindSLO, checkSLO),
+		kindOf(KindTeam, checkTeam),
+		kindOf(KindVendor, checkVendor),
 	}
 }
 
@@ -38,7 +41,7 @@ func kindOf[T any](name string, check func(*checker, *T)) kind {
 // laterKinds are kinds of the model that this version does not read yet. A reference to one is held to its form only.
 func laterKinds() []string {
 	return []string{
-		"Team", "Vendor", "SLO", "Agreement", "Maintenance", "Change", "Device", "Channel", "Route", "Role",
+		"Agreement", "Maintenance", "Change", "Device", "Channel", "Route", "Role",
 		"Binding", "HostTemplate",
 	}
 }

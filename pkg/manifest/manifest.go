@@ -35,7 +35,7 @@ type Metadata struct {
 }
 
 // Resource is one document. Spec points to the struct of its kind: *Service, *Component, *Host, *Detector, *Runbook,
-// *RemediationPolicy or *Calendar. A Resource is not changed after it was parsed and may be shared.
+// *RemediationPolicy, *Calendar, *SLO, *Team or *Vendor. A Resource is not changed after it was parsed and may be shared.
 type Resource struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`

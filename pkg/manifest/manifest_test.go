@@ -4,6 +4,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func everyKind(t testing.TB) *manifest.Set {
 
 func TestEveryKindIsReadAndKept(t *testing.T) {
 	set := everyKind(t)
-	if set.Len() != 9 {
+	if set.Len() != 14 {
 		t.Fatalf("read %d resources", set.Len())
 	}
 	for r := range set.All() {
@@ -228,7 +229,7 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(text)
-	for _, m := range mistakes() {
+	for _, m := range slices.Concat(mistakes(), sloMistakes(), contactMistakes()) {
 		f.Add([]byte(m.text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -73,8 +73,8 @@ func mistakes() []mistake {
 		},
 		{
 			"kind of a later version",
-			"apiVersion: evenkeel/v1\nkind: Team\nmetadata: {name: a}\n",
-			`f.yaml:2:7: kind Team is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, Calendar)`,
+			"apiVersion: evenkeel/v1\nkind: Agreement\nmetadata: {name: a}\n",
+			`f.yaml:2:7: kind Agreement is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, Calendar, SLO, Team, Vendor)`,
 		},
 		{
 			"wrong version",

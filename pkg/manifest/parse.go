@@ -230,6 +230,10 @@ func (p *reader) resource(body ast.Node) {
 		return
 	}
 	p.places[""] = p.place(body)
+	if _, other := otherFormat(entries); other {
+		p.openSLO(entries)
+		return
+	}
 	var spec ast.Node
 	rest := entries[:0:0]
 	for _, e := range entries {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // manifests name time zones, which the machine need not know
 
 	"github.com/spf13/cobra"
 

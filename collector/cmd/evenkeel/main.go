@@ -8,8 +8,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // calendars mean the same on a machine without a database of time zones
 
+	"github.com/evenkeel/evenkeel/collector/contact"
+	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/simulate"
+	"github.com/evenkeel/evenkeel/collector/slo/report"
 	"github.com/evenkeel/evenkeel/pkg/ctl"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -21,7 +25,9 @@ func main() {
 	os.Exit(code)
 }
 
-func offline() ctl.Offline { return ctl.Offline{Simulate: run, RecoveryPlan: recoveryPlan} }
+func offline() ctl.Offline {
+	return ctl.Offline{Simulate: run, RecoveryPlan: recoveryPlan, SLO: objectives, Contacts: contacts}
+}
 
 func options(o ctl.SimulateOptions) simulate.Options {
 	out := simulate.Options{Set: o.Set, Broke: o.Order, At: o.At, Default: "ok"}
@@ -46,5 +52,32 @@ func recoveryPlan(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manif
 		return nil, problems, nil
 	}
 	out, err := json.Marshal(p)
+	return out, nil, err
+}
+
+func objectives(files []manifest.File, o ctl.SLOOptions) ([]byte, []manifest.Problem, error) {
+	r, problems := report.Run(files, report.Options{At: o.At, History: o.History})
+	if len(problems) > 0 {
+		return nil, problems, nil
+	}
+	out, err := json.Marshal(r)
+	return out, nil, err
+}
+
+func contacts(files []manifest.File, o ctl.ContactsOptions) ([]byte, []manifest.Problem, error) {
+	// Policies may refer to the detectors that every collector starts with.
+	shipped, err := overload.Defaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	set, problems := manifest.CheckFiles(files, shipped)
+	if len(problems) > 0 {
+		return nil, problems, nil
+	}
+	a, err := contact.Who(set, manifest.Ref(o.Of), o.At, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := json.Marshal(a)
 	return out, nil, err
 }

@@ -1,0 +1,307 @@
+// Package report reasons on files: from the SLOs among manifests, and a history where there is one, to what each of them
+// promises, the burn rates that call, and how it stands. It is how an objective is reviewed before it is agreed on.
+//
+// It is pure: the same files and options always give the same bytes. It asks no collector, and it makes up no history.
+package report
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/slo"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+// Options say what is asked.
+type Options struct {
+	At time.Time
+	// History is a file of states, as slo.ReadHistory reads it; nil where there is none.
+	History *manifest.File
+	// Hours returns the business hours of a calendar of the set. It may be nil: then an objective with hours is a problem.
+	Hours func(set *manifest.Set, calendar manifest.Ref) (slo.Hours, error)
+}
+
+// Report is the answer. Spans of time are decimal strings of seconds, "2419.2s", exact to the nanosecond.
+type Report struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	At         string `json:"at"`
+	SLOs       []SLO  `json:"slos"`
+}
+
+// SLO is one objective.
+type SLO struct {
+	Ref       manifest.Ref `json:"ref"`
+	Title     string       `json:"title,omitempty"`
+	Service   manifest.Ref `json:"service"`
+	Objective string       `json:"objective"`
+	Window    Window       `json:"window"`
+	Method    string       `json:"method"`
+	Slice     *Slice       `json:"slice"`
+	Bad       string       `json:"bad"`
+	Hours     manifest.Ref `json:"hours"` // empty: around the clock
+	Excluded  string       `json:"excluded"`
+	// Budget is the bad time that a whole window may hold if there is no maintenance in it.
+	Budget     string      `json:"budget"`
+	Burns      []Burn      `json:"burns"`
+	Evaluation *Evaluation `json:"evaluation"` // null without history of the service
+}
+
+// Window is the one that holds the moment asked for; Period is its scheduled time.
+type Window struct {
+	Text   string `json:"text"` // rolling 28d, or month in Europe/Berlin
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Period string `json:"period"`
+}
+
+// Slice is how time is cut for the methods that count slices; Target is empty for the mean of them.
+type Slice struct {
+	Length string `json:"length"`
+	Target string `json:"target,omitempty"`
+}
+
+// Spread is a value that is not known exactly: its two ends.
+type Spread struct {
+	Low  string `json:"low"`
+	High string `json:"high"`
+}
+
+// Rate is a burn rate with both its ends.
+type Rate struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
+
+// Burn is one pair of windows. The last four are null without history.
+type Burn struct {
+	Long      string  `json:"long"`
+	Short     string  `json:"short"`
+	Share     string  `json:"share"` // of the budget that is gone when the long window calls
+	Factor    float64 `json:"factor"`
+	Call      string  `json:"call"`
+	Reachable bool    `json:"reachable"`
+	InLong    *Rate   `json:"inLong"`
+	InShort   *Rate   `json:"inShort"`
+	Firing    *string `json:"firing"`    // yes, no, or unknown
+	Exhausted *Spread `json:"exhausted"` // scheduled time, or never
+}
+
+// Evaluation is how an objective stands.
+type Evaluation struct {
+	Since           string            `json:"since"` // the first that is known of the service: before it, it did not exist
+	Scheduled       string            `json:"scheduled"`
+	Good            string            `json:"good"`
+	Bad             map[string]string `json:"bad"`
+	Unsure          string            `json:"unsure"`
+	Excluded        string            `json:"excluded"`
+	BeforeExistence string            `json:"beforeExistence"`
+	ToCome          string            `json:"toCome"`
+	Up              Figures           `json:"up"`
+	LeftOut         Figures           `json:"leftOut"`
+	Outcome         string            `json:"outcome"` // under the convention in force
+	Stretches       []Stretch         `json:"stretches"`
+}
+
+// Figures are those of one convention about maintenance; SLI is null where nothing counted yet.
+type Figures struct {
+	Counted string  `json:"counted"`
+	SLI     *Spread `json:"sli"`
+	Budget  string  `json:"budget"`
+	Spent   Spread  `json:"spent"`
+	Left    Spread  `json:"left"`
+}
+
+// Stretch is a bad or unsure stretch of the window.
+type Stretch struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Part string `json:"part"`
+}
+
+// Run reads the files and reports on every SLO among them. Where there are problems, the report is empty.
+func Run(files []manifest.File, opt Options) (Report, []manifest.Problem) {
+	out := Report{APIVersion: manifest.APIVersion, Kind: "SLOReport", At: stamp(opt.At), SLOs: []SLO{}}
+	// Policies may refer to the detectors that every collector starts with.
+	shipped, err := overload.Defaults()
+	if err != nil {
+		panic("BUG: slo report: " + err.Error())
+	}
+	set, problems := manifest.CheckFiles(files, shipped)
+	var rows []slo.Row
+	if opt.History != nil {
+		var more []manifest.Problem
+		rows, more = slo.ReadHistory(opt.History.Name, opt.History.Text)
+		problems = append(problems, more...)
+		problems = append(problems, strangers(set, rows, opt.History.Name)...)
+	}
+	if len(problems) > 0 {
+		return out, problems
+	}
+	for r, m := range manifest.Of[manifest.SLO](set) {
+		one, problem := of(set, r, m, rows, opt)
+		if problem != nil {
+			problems = append(problems, *problem)
+			continue
+		}
+		out.SLOs = append(out.SLOs, one)
+	}
+	if len(problems) > 0 {
+		out.SLOs = []SLO{}
+	}
+	return out, problems
+}
+
+// strangers tells of the services of a history that the manifests do not know, each once.
+func strangers(set *manifest.Set, rows []slo.Row, file string) []manifest.Problem {
+	var out []manifest.Problem
+	var known []string
+	for r := range manifest.Of[manifest.Service](set) {
+		known = append(known, string(r.Ref()))
+	}
+	told := map[manifest.Ref]bool{}
+	for _, row := range rows {
+		if _, ok := set.Get(row.Ref); ok || told[row.Ref] {
+			continue
+		}
+		told[row.Ref] = true
+		out = append(out, manifest.Problem{
+			File: file, Line: row.Line, Column: row.Column,
+			Text: fmt.Sprintf("%s is not among the manifests", row.Ref), Hint: manifest.Nearest(string(row.Ref), known),
+		})
+	}
+	return out
+}
+
+func of(set *manifest.Set, r *manifest.Resource, m *manifest.SLO, rows []slo.Row, opt Options) (SLO, *manifest.Problem) {
+	refuse := func(path, text string) (SLO, *manifest.Problem) {
+		p := r.ProblemAt(path, text, "")
+		return SLO{}, &p
+	}
+	spec, err := slo.Of(m)
+	if err != nil {
+		return refuse("spec", err.Error())
+	}
+	var hours slo.Hours
+	if m.Hours != "" {
+		if opt.Hours == nil {
+			return refuse("spec.hours", fmt.Sprintf("the hours of %s cannot be read by this version", m.Hours))
+		}
+		if hours, err = opt.Hours(set, m.Hours); err != nil {
+			return refuse("spec.hours", err.Error())
+		}
+	}
+	history := slo.Segments(rows, m.Service, opt.At)
+	since := opt.At
+	if len(history) > 0 {
+		since = history[0].From
+	}
+	res, stretches, err := slo.Evaluate(spec, hours, since, history, opt.At)
+	if err != nil {
+		return refuse("spec", err.Error())
+	}
+	out := SLO{
+		Ref: r.Ref(), Title: m.Title, Service: m.Service, Objective: text(m.Objective), Method: m.MethodInForce(), Bad: m.BadFrom().String(),
+		Hours: m.Hours, Excluded: m.ExcludedInForce(), Budget: seconds(spec.Allowance(res.Period)), Burns: []Burn{},
+		Window: Window{Text: window(m.Window), From: stamp(res.From), To: stamp(res.To), Period: seconds(res.Period)},
+	}
+	if m.Slice != nil {
+		out.Slice = &Slice{Length: seconds(m.Slice.Length.Std())}
+		if m.Slice.Target != nil {
+			out.Slice.Target = text(*m.Slice.Target)
+		}
+	}
+	for i := range res.Burns {
+		out.Burns = append(out.Burns, burn(&res.Burns[i], len(history) > 0))
+	}
+	if len(history) > 0 {
+		out.Evaluation = evaluation(&res, since, stretches)
+	}
+	return out, nil
+}
+
+func burn(b *slo.Burn, known bool) Burn {
+	out := Burn{
+		Long: seconds(b.Long), Short: seconds(b.Short), Share: fmt.Sprintf("%d%%", b.Share), Factor: round(b.Factor), Call: b.Call, Reachable: b.Reachable,
+	}
+	if !known {
+		return out
+	}
+	firing := "no"
+	switch {
+	case b.Firing:
+		firing = "yes"
+	case b.MayFire:
+		firing = "unknown"
+	}
+	out.Firing = &firing
+	out.InLong, out.InShort = &Rate{round(b.InLong.Low), round(b.InLong.High)}, &Rate{round(b.InShort.Low), round(b.InShort.High)}
+	out.Exhausted = &Spread{orNever(b.Exhausted.Low), orNever(b.Exhausted.High)}
+	return out
+}
+
+func evaluation(res *slo.Result, since time.Time, stretches []slo.Stretch) *Evaluation {
+	t := res.Time
+	out := &Evaluation{
+		Since: stamp(since), Scheduled: seconds(t.Scheduled), Good: seconds(t.Good), Unsure: seconds(t.Unsure), Excluded: seconds(t.Excluded),
+		Bad: map[string]string{
+			"own": seconds(t.Bad.Own), "upstream": seconds(t.Bad.Upstream), "vendor": seconds(t.Bad.Vendor),
+			"planned": seconds(t.Bad.Planned), "unknown": seconds(t.Bad.Unknown),
+		},
+		BeforeExistence: seconds(t.BeforeExistence), ToCome: seconds(res.ToCome),
+		Up: figures(res.Up), LeftOut: figures(res.LeftOut), Outcome: res.InForce().Outcome, Stretches: []Stretch{},
+	}
+	for _, s := range stretches {
+		out.Stretches = append(out.Stretches, Stretch{stamp(s.From), stamp(s.To), s.Part})
+	}
+	return out
+}
+
+func figures(f slo.Figures) Figures {
+	out := Figures{Counted: seconds(f.Counted), Budget: seconds(f.Budget), Spent: spread(f.Spent), Left: spread(f.Left)}
+	if f.Counted > 0 {
+		out.SLI = &Spread{f.SLILow.String() + "%", f.SLIHigh.String() + "%"}
+	}
+	return out
+}
+
+func spread(s slo.Spread) Spread { return Spread{seconds(s.Low), seconds(s.High)} }
+
+func window(w manifest.SLOWindow) string {
+	if w.Calendar == "" {
+		return "rolling " + w.Rolling.String()
+	}
+	if w.Timezone == "" {
+		return w.Calendar + " in UTC"
+	}
+	return w.Calendar + " in " + w.Timezone
+}
+
+func text(s manifest.Share) string {
+	b, _ := s.MarshalText() // it has no error
+	return string(b)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+func round(x float64) float64 { return math.Round(x*1e6) / 1e6 }
+
+func orNever(d time.Duration) string {
+	if d == slo.Never {
+		return "never"
+	}
+	return seconds(d)
+}
+
+// seconds writes a span exactly: "0.000000001s".
+func seconds(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	s := fmt.Sprintf("%s%d.%09d", sign, d/time.Second, d%time.Second)
+	return strings.TrimRight(strings.TrimRight(s, "0"), ".") + "s"
+}

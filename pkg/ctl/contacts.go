@@ -1,0 +1,88 @@
+package ctl
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// ContactsOptions are those of the verb contacts.
+type ContactsOptions struct {
+	Of string // reference to the cause
+	At time.Time
+}
+
+// contactsAnswer is the part of the JSON that the tables show.
+type contactsAnswer struct {
+	Steps []struct{ Ref, Name, Phone, Email, Call, After, Opens, Why string }
+	Gaps  []struct{ Ref, Text string }
+}
+
+func (a *app) contactsCommand() *cobra.Command {
+	var files []string
+	var of, at string
+	cmd := &cobra.Command{
+		Use:   "contacts -f FILE|FOLDER|- --of REF",
+		Short: "Whom to call about a cause now, step by step, and what is missing; from files alone",
+		Long: `Whom to call about a cause now, step by step, and what is missing; from files alone: no collector is asked, and nobody is
+called.
+
+The way leads from the service, component, member of one, or host to the team that mends or owns it, to those of its
+contacts who are there by their hours, whom it escalates to, the vendor with a contract, and the fallback. What has no
+owner is taken to the owners of what rests on it.`,
+		Example: `  evenkeel contacts -f map/ --of component/web@web-1
+  evenkeel contacts -f map/ --of service/checkout --at 2026-11-25T03:00:00Z -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			in, err := a.manifests(files)
+			if err != nil {
+				return err
+			}
+			if of == "" {
+				return usage("say what is bad: --of REF, such as component/web or host/web-1")
+			}
+			options := ContactsOptions{Of: of}
+			if options.At, err = atOrNow(at); err != nil {
+				return err
+			}
+			out, problems, err := a.Offline.Contacts(in, options)
+			if err != nil {
+				return usage("--of %v", err)
+			}
+			if len(problems) > 0 {
+				return a.complain(problemsTo(problems))
+			}
+			if a.output != "table" {
+				return a.write(out)
+			}
+			var r contactsAnswer
+			if err := json.Unmarshal(out, &r); err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+			r.table(w)
+			return w.Flush()
+		},
+	}
+	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "file, folder or - (repeatable)")
+	cmd.Flags().StringVar(&of, "of", "", "service/NAME, component/NAME, component/NAME@HOST or host/NAME")
+	cmd.Flags().StringVar(&at, "at", "", "moment of the answer, RFC 3339; default now")
+	return cmd
+}
+
+func (r *contactsAnswer) table(w io.Writer) {
+	fmt.Fprintln(w, "CALL\tAFTER\tWHO\tOF\tPHONE\tEMAIL\tWHY")
+	for _, s := range r.Steps {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", dash(s.Call), dash(s.After), dash(s.Name), s.Ref, dash(s.Phone), dash(s.Email), s.Why)
+	}
+	if len(r.Gaps) > 0 {
+		fmt.Fprintln(w, "\nGAP\tWHAT IS MISSING")
+		for _, g := range r.Gaps {
+			fmt.Fprintf(w, "%s\t%s\n", g.Ref, g.Text)
+		}
+	}
+}
