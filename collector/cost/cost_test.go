@@ -3,6 +3,7 @@ package cost_test
 import (
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,7 +193,9 @@ func segments(lines ...string) (out []cost.Segment) {
 		}
 		s := cost.Segment{Ref: manifest.Ref(ref), From: day(0).Add(time.Duration(minute) * time.Minute), Level: l}
 		if above != "" {
-			s.Above = []manifest.Ref{manifest.Ref(above)}
+			for up := range strings.SplitSeq(above, ",") {
+				s.Above = append(s.Above, manifest.Ref(up))
+			}
 		}
 		out = append(out, s)
 	}
@@ -201,7 +204,7 @@ func segments(lines ...string) (out []cost.Segment) {
 
 func TestNoLossIsCountedTwice(t *testing.T) {
 	night := calendarOf(t, "  timezone: UTC\n  default: 0\n  weekly: [{days: [mon..sun], from: 01:00, to: 24:00}]\n")
-	rates := map[manifest.Ref]*cost.Rate{"service/shop": rate(t, "900", night, "0.5", "1"), "service/api": rate(t, "100", nil, "1")}
+	rates := map[manifest.Ref]*cost.Rate{"service/shop": rate(t, "900", night, "0.5", "1"), "service/api": rate(t, "100", nil, "1"), "service/web": rate(t, "600", nil, "1")}
 	for _, c := range []struct {
 		name     string
 		segments []cost.Segment
@@ -211,6 +214,11 @@ func TestNoLossIsCountedTwice(t *testing.T) {
 		{"the upper counts", segments("service/shop 60 critical", "service/api 60 critical service/shop"), "900: service/api 0, service/shop 900"},
 		{"only while it loses something", segments("service/shop 60 minor", "service/api 60 critical service/shop", "service/shop 90 major"), "275: service/api 50, service/shop 225"},
 		{"which it does not while it is worth nothing", segments("service/shop 30 critical", "service/api 30 critical service/shop"), "950: service/api 50, service/shop 900"},
+		{
+			"two above, one after the other and both at once",
+			segments("service/api 0 critical service/shop,service/web", "service/web 30 critical", "service/shop 60 critical", "service/web 90 ok", "service/shop 105 ok"),
+			"1350: service/api 75, service/shop 675, service/web 600",
+		},
 		{"out of order, with what has no value", segments("service/api 90 ok", "service/x 0 critical", "service/api 60 critical"), "50: service/api 50, without a value [service/x]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -316,3 +316,26 @@ func TestICalendar(t *testing.T) {
 		}
 	}
 }
+
+// What begins in one year and ends in the next is found from both.
+func TestNewYear(t *testing.T) {
+	for _, entry := range []string{
+		"weekly: [{days: [thu], from: 22:00, to: 04:00, factor: 3}]",
+		"workingDays: [{last: 1, days: [mon..fri], from: 22:00, to: 04:00, factor: 3}]",
+		"peaks: [{from: 2026-12-31T22:00, to: 2027-01-01T04:00, factor: 3}]",
+		"rules: [{rrule: FREQ=YEARLY;BYMONTH=12;BYMONTHDAY=31, from: 22:00, length: 6h, factor: 3}]",
+		"rules: [{rrule: FREQ=YEARLY;BYMONTH=12;BYMONTHDAY=1, from: 04:00, length: 31d, factor: 3}]",
+		"ical: \"BEGIN:VCALENDAR\\nBEGIN:VEVENT\\nDTSTART:20261231T220000\\nDURATION:PT6H\\nX-EVENKEEL-FACTOR:3\\nEND:VEVENT\\nEND:VCALENDAR\"",
+		"ical: \"BEGIN:VCALENDAR\\nBEGIN:VEVENT\\nDTSTART;VALUE=DATE:20260103\\nDTEND;VALUE=DATE:20270104\\nX-EVENKEEL-FACTOR:3\\nEND:VEVENT\\nEND:VCALENDAR\"",
+	} {
+		c := parse(t, "  timezone: UTC\n  "+entry+"\n")
+		for _, text := range []string{"2026-12-31T22:00:00Z", "2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z", "2027-01-01T03:59:59Z"} {
+			if got := c.FactorAt(at(t, text)).String(); got != "3" {
+				t.Errorf("%s: at %s it is %s", entry, text, got)
+			}
+		}
+		if next, ok := c.Next(at(t, "2026-12-31T22:00:00Z")); !ok || next.Before(at(t, "2027-01-01T04:00:00Z")) {
+			t.Errorf("%s: it changes at %s", entry, next)
+		}
+	}
+}

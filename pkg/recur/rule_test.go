@@ -28,6 +28,7 @@ func day(t testing.TB, text string) civil.Day {
 func TestDays(t *testing.T) {
 	for _, c := range []struct{ rule, start, from, to, want string }{
 		{"FREQ=MONTHLY;BYDAY=-1FR", "", "2026-01-01", "2026-04-01", "2026-01-30 2026-02-27 2026-03-27"},
+		{"FREQ=MONTHLY;BYDAY=-1FR", "", "2026-12-01", "2027-01-01", "2026-12-25"}, // with six days after it
 		{"rrule:freq=monthly;byday=-1fr", "", "2026-01-01", "2026-02-01", "2026-01-30"},
 		{"FREQ=YEARLY;BYMONTH=11;BYDAY=4TH", "", "2025-01-01", "2028-01-01", "2025-11-27 2026-11-26 2027-11-25"},
 		{"FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1", "", "2026-01-01", "2026-04-01", "2026-01-30 2026-02-27 2026-03-31"},
