@@ -87,8 +87,8 @@ func (w *world) hull(t *term, work func(all Set) float64) []point {
 	return out
 }
 
-// soonest returns the earliest moment at which a set can be mended together with what comes before: no team does two things at once, and
-// what comes before something is not done beside it.
+// soonest returns the earliest moment at which a set can be mended that holds all that comes before its parts: no team does
+// two things at once, and what comes before something is not done beside it.
 func (w *world) soonest(all Set) int64 {
 	if w.teams == 1 {
 		return w.work(all)

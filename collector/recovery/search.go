@@ -13,6 +13,8 @@ const (
 	passes = 12
 	// startsUpTo is the number of parts up to which each of them is tried as the first; the best few orders are improved.
 	startsUpTo, improved = 60, 6
+	// searchUpTo is the number of parts beyond which they are ranked once and left so.
+	searchUpTo = 600
 )
 
 // bundles returns sets of parts that may end a loss together, without what comes before them.
@@ -61,6 +63,9 @@ func (t *term) pick(mask uint64) (parts []int) {
 // that begin with one part each and go on greedily: of two parts one of which is enough, the better one may be that
 // which others wait for, and no small change leads from one to the other.
 func (w *world) search(base Set, run []int, start int64) []int {
+	if len(run) > searchUpTo {
+		return w.ranked(base, run)
+	}
 	begin := w.walk()
 	base.Each(func(i int) { begin.mend(i) })
 	cost := func(order []int) float64 {
@@ -156,6 +161,54 @@ func (w *world) greedy(base Set, run []int) []int {
 			}
 		}
 		k.mend(best...)
+	}
+	return order
+}
+
+// ranked orders the parts of a run, base being mended, by what each bundle would end for each hour of work if it were mended
+// first.
+func (w *world) ranked(base Set, run []int) []int {
+	inside, done := slices.Clone(base), slices.Clone(base)
+	for _, i := range run {
+		inside.Add(i)
+	}
+	k := w.walk()
+	base.Each(func(i int) { k.mend(i) })
+	type rank struct {
+		parts []int
+		gain  float64
+	}
+	var ranks []rank
+	for _, s := range w.bundles() {
+		all := w.all(members(s))
+		if !within(all, inside) {
+			continue
+		}
+		for i := range all {
+			all[i] &^= base[i]
+		}
+		if work := w.work(all); work > 0 {
+			parts := members(all)
+			before := sum(k.rate)
+			k.mend(parts...)
+			ranks = append(ranks, rank{parts, float64(before-sum(k.rate)) / float64(work)})
+			k.spoil(parts...)
+		}
+	}
+	slices.SortStableFunc(ranks, func(a, b rank) int { return cmp.Compare(b.gain, a.gain) })
+	at := make([]int, len(w.parts))
+	for k, i := range w.topo {
+		at[i] = k
+	}
+	order := make([]int, 0, len(run))
+	for _, r := range ranks {
+		slices.SortFunc(r.parts, func(a, b int) int { return cmp.Compare(at[a], at[b]) })
+		for _, i := range r.parts {
+			if !done.Has(i) {
+				done.Add(i)
+				order = append(order, i)
+			}
+		}
 	}
 	return order
 }

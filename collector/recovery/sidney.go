@@ -5,6 +5,9 @@ import (
 	"slices"
 )
 
+// blocksUpTo is the number of parts up to which a problem is taken apart.
+const blocksUpTo = 1500
+
 // block is a run of parts of Sidney's decomposition: of all sets that can be mended next, closed under what comes before,
 // one that ends most loss for each hour of work, and of these one that holds no smaller one.
 type block struct {

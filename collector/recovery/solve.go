@@ -30,8 +30,8 @@ type Step struct {
 
 // Solve finds an order of repair. It is the best one where one team mends up to 20 parts, mostly up to 22, or more whose
 // loss is made of needs and falls into blocks of up to 20. Otherwise it is a good one, never worse than first come, first
-// served or the worst first; of one team and needs alone it is within twice the best. Errors tell of parts that take no
-// time or wait for each other, and of losses out of range.
+// served or the worst first; of one team, needs alone and up to 1500 parts it is within twice the best. Errors tell of
+// parts that take no time or wait for each other, and of losses out of range.
 func Solve(p *Problem) (*Solution, error) {
 	w, err := prepare(p)
 	if err != nil {
@@ -74,7 +74,7 @@ func (w *world) order() (order []int, bound *amount, exact bool) {
 		if order = w.exact(base, w.topo, 0); one {
 			return order, nil, true
 		}
-	case w.additive():
+	case w.additive() && len(w.parts) <= blocksUpTo:
 		var ok bool
 		if order, bound, exact, ok = w.byBlocks(alwaysUpTo); ok {
 			if exact && one {
