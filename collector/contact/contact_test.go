@@ -84,6 +84,21 @@ spec:
   hours: calendar/day
   contacts: [{name: Pay desk, phone: "0800 1"}]
   targets: [{priority: 1, response: 30m, restore: 4h}]
+---
+apiVersion: evenkeel/v1
+kind: Calendar
+metadata: {name: day}
+spec: {timezone: UTC, default: 0}
+---
+apiVersion: evenkeel/v1
+kind: Calendar
+metadata: {name: night}
+spec: {timezone: UTC, default: 0}
+---
+apiVersion: evenkeel/v1
+kind: Calendar
+metadata: {name: never}
+spec: {timezone: UTC, default: 0}
 `
 
 // daily is open from one hour to another of each day in UTC; from above to goes over midnight.

@@ -160,6 +160,15 @@ spec: {external: {vendor: vendor/disks, check: 'san.example:3260'}, repair: {exp
 kind: Component
 metadata: {name: batch}
 spec: {hosts: {names: [h4]}, unit: batch.service, repair: {expected: 5m, team: team/ops}}
+---
+kind: Team
+metadata: {name: shop}
+---
+kind: Team
+metadata: {name: ops}
+---
+kind: Vendor
+metadata: {name: disks}
 `
 
 func TestPlanOfTheMap(t *testing.T) {

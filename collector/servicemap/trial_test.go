@@ -74,6 +74,9 @@ spec: {value: {perHour: 100, currency: EUR, loss: {minor: 0.1, critical: 1}}, de
 kind: Component
 metadata: {name: c}
 spec: {external: {vendor: vendor/v, check: 'x.example:80'}}
+---
+kind: Vendor
+metadata: {name: v}
 `)
 	at := time.Unix(0, 0)
 	for level, want := range map[health.Level]string{health.Warning: "0", health.Minor: "10", health.Major: "10", health.Critical: "100"} {

@@ -286,6 +286,27 @@ func (c *Calendar) Between(from, to time.Time) time.Duration {
 	return open
 }
 
+// Spans yields the stretches of [from, to) in which the calendar is open, in order; stretches that touch are one.
+func (c *Calendar) Spans(from, to time.Time) iter.Seq2[time.Time, time.Time] {
+	return func(yield func(from, to time.Time) bool) {
+		var start, end time.Time
+		for s := range c.Segments(from, to) {
+			switch {
+			case s.Factor <= 0:
+			case s.Start.Equal(end):
+				end = s.End
+			case !end.IsZero() && !yield(start, end):
+				return
+			default:
+				start, end = s.Start, s.End
+			}
+		}
+		if !end.IsZero() {
+			yield(start, end)
+		}
+	}
+}
+
 // Add returns the first moment at or after t by which the calendar was open for d since t: t itself where d is not above 0. It reports
 // false where that does not come within Horizon.
 func (c *Calendar) Add(t time.Time, d time.Duration) (time.Time, bool) {

@@ -115,6 +115,30 @@ func TestOpenTime(t *testing.T) {
 	}
 }
 
+// Spans are the open part of Segments, clipped, and no two of them touch.
+func TestSpans(t *testing.T) {
+	c := parse(t, office)
+	from, to := at(t, "2026-12-21T09:30:00+01:00"), at(t, "2026-12-29T10:00:00+01:00")
+	var open time.Duration
+	last := from.Add(-1)
+	for a, b := range c.Spans(from, to) {
+		if !a.After(last) || !b.After(a) || b.After(to) || !c.Open(a) || !c.Open(b.Add(-1)) || b.Before(to) && c.Open(b) {
+			t.Errorf("open from %s to %s, after %s", a, b, last)
+		}
+		open += b.Sub(a)
+		last = b
+	}
+	if want := c.Between(from, to); open != want || want == 0 {
+		t.Errorf("open for %s, wanted %s", open, want)
+	}
+	for a := range c.Spans(from, to) {
+		if !a.Equal(from) {
+			t.Errorf("the first begins at %s", a)
+		}
+		break
+	}
+}
+
 func clocks(t *rapid.T, name string) civil.Clock {
 	return civil.Clock(rapid.SampledFrom([]int{0, 60, 90, 120, 150, 180, 210, 480, 1080, 1439}).Draw(t, name) * 60)
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,7 +14,9 @@ import (
 	"github.com/evenkeel/evenkeel/collector/contact"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/simulate"
+	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
+	"github.com/evenkeel/evenkeel/pkg/calendar"
 	"github.com/evenkeel/evenkeel/pkg/ctl"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -56,12 +59,21 @@ func recoveryPlan(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manif
 }
 
 func objectives(files []manifest.File, o ctl.SLOOptions) ([]byte, []manifest.Problem, error) {
-	r, problems := report.Run(files, report.Options{At: o.At, History: o.History})
+	r, problems := report.Run(files, report.Options{At: o.At, History: o.History, Hours: hours})
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}
 	out, err := json.Marshal(r)
 	return out, nil, err
+}
+
+// hours returns the business hours of a calendar of the set.
+func hours(set *manifest.Set, ref manifest.Ref) (slo.Hours, error) {
+	spec, ok := manifest.SpecOf[manifest.Calendar](set, ref)
+	if !ok {
+		return nil, fmt.Errorf("%s is not there", ref)
+	}
+	return calendar.New(spec)
 }
 
 func contacts(files []manifest.File, o ctl.ContactsOptions) ([]byte, []manifest.Problem, error) {
@@ -74,7 +86,7 @@ func contacts(files []manifest.File, o ctl.ContactsOptions) ([]byte, []manifest.
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}
-	a, err := contact.Who(set, manifest.Ref(o.Of), o.At, nil)
+	a, err := contact.Who(set, manifest.Ref(o.Of), o.At, func(ref manifest.Ref) (contact.Hours, error) { return hours(set, ref) })
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,6 +19,11 @@ apiVersion: evenkeel/v1
 kind: SLO
 metadata: {name: a}
 spec: {service: service/a, objective: 90%, window: {calendar: week}, hours: calendar/morning}
+---
+apiVersion: evenkeel/v1
+kind: Calendar
+metadata: {name: morning}
+spec: {timezone: UTC, default: 0}
 `
 
 // morning is from 8 to 12 on every day, in UTC.
