@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -27,6 +28,15 @@ var routine = map[string]bool{
 	"simple token is not cryptographically signed":                                         true,
 }
 
+// untold are reports that a new engine may give while its first entry is not on the disk yet: it asks for the version of its
+// storage before the term of that entry is there, and again later.
+var untold = map[string]bool{
+	"Failed to detect schema version":  true,
+	"failed to update storage version": true,
+}
+
+const noTerm = "missing term information"
+
 func (*slogCore) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
 func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
@@ -41,6 +51,11 @@ func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 }
 
 func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok && untold[e.Message] && strings.Contains(err.Error(), noTerm) {
+			return nil
+		}
+	}
 	level := slog.LevelWarn
 	if e.Level > zapcore.WarnLevel {
 		level = slog.LevelError
