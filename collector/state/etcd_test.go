@@ -245,20 +245,21 @@ func refusedWithoutCertificate(t *testing.T, addr string) {
 	}
 }
 
-// unixSockets returns the listening unix sockets of this network namespace; abstract ones start with "@".
+// unixSockets returns the unix sockets on which this process listens; abstract ones start with "@".
 func unixSockets(t *testing.T) []string {
 	t.Helper()
+	own := ownSockets(t)
 	var out []string
 	for _, f := range procLines(t, "/proc/net/unix") {
-		if len(f) >= 8 && f[3] == "00010000" {
+		if len(f) >= 8 && f[3] == "00010000" && own["socket:["+f[6]+"]"] {
 			out = append(out, f[7])
 		}
 	}
 	return out
 }
 
-// tcpPorts returns the TCP ports on which this process listens, on loopback.
-func tcpPorts(t *testing.T) []string {
+// ownSockets are the open files of this process as links: others may run on the same machine.
+func ownSockets(t *testing.T) map[string]bool {
 	t.Helper()
 	own := map[string]bool{}
 	fds, err := os.ReadDir("/proc/self/fd")
@@ -270,6 +271,13 @@ func tcpPorts(t *testing.T) []string {
 			own[link] = true
 		}
 	}
+	return own
+}
+
+// tcpPorts returns the TCP ports on which this process listens, on loopback.
+func tcpPorts(t *testing.T) []string {
+	t.Helper()
+	own := ownSockets(t)
 	var out []string
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		for _, f := range procLines(t, table) {
