@@ -22,6 +22,21 @@ type process struct {
 	after  func(pid int) error
 }
 
+// said returns what a life wrote to the log.
+func (p *process) said(life int) (string, error) {
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		return "", err
+	}
+	_, rest, ok := strings.Cut(string(b), fmt.Sprintf("--- life %d at ", life))
+	if !ok {
+		return "", fmt.Errorf("%s has no life %d", p.log, life)
+	}
+	_, rest, _ = strings.Cut(rest, "\n")
+	rest, _, _ = strings.Cut(rest, "--- life ")
+	return rest, nil
+}
+
 // start begins a life. Standard output goes to out, or to the log.
 func (p *process) start(in io.Reader, out io.Writer) error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
