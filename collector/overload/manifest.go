@@ -24,6 +24,15 @@ func Defaults() (*manifest.Set, error) {
 	return set, nil
 }
 
+// CheckFiles reads files on which something is reasoned without a collector. Policies may refer to the shipped detectors.
+func CheckFiles(files []manifest.File) (*manifest.Set, []manifest.Problem) {
+	shipped, err := Defaults()
+	if err != nil {
+		panic("BUG: overload: " + err.Error())
+	}
+	return manifest.CheckFiles(files, shipped)
+}
+
 // FromSets returns the detectors of all sets, sorted by name. A later set replaces what an earlier one has of the same
 // name: shipped ones first, then those that were applied. The error joins one for each that cannot be compiled.
 func FromSets(sets ...*manifest.Set) ([]Detector, error) {

@@ -73,7 +73,7 @@ type Step struct {
 
 // Run reads the files and works out the simulation. Where there are problems, it is empty but for them.
 func Run(files []manifest.File, opt Options) (Simulation, []manifest.Problem) {
-	set, problems := read(files)
+	set, problems := overload.CheckFiles(files)
 	if len(problems) > 0 {
 		return refuse(opt, problems)
 	}
@@ -82,7 +82,7 @@ func Run(files []manifest.File, opt Options) (Simulation, []manifest.Problem) {
 
 // Recover reads the files and plans the recovery of what is assumed to be broken. Where there are problems, there is no plan.
 func Recover(files []manifest.File, opt Options) (recovery.Plan, []manifest.Problem) {
-	set, problems := read(files)
+	set, problems := overload.CheckFiles(files)
 	if len(problems) > 0 {
 		return recovery.Plan{}, problems
 	}
@@ -99,15 +99,6 @@ func Recover(files []manifest.File, opt Options) (recovery.Plan, []manifest.Prob
 		return recovery.Plan{}, []manifest.Problem{{Text: err.Error()}}
 	}
 	return plan, nil
-}
-
-// read takes files in. Policies may refer to the detectors that every collector starts with.
-func read(files []manifest.File) (*manifest.Set, []manifest.Problem) {
-	shipped, err := overload.Defaults()
-	if err != nil {
-		panic("BUG: simulate: " + err.Error())
-	}
-	return manifest.CheckFiles(files, shipped)
 }
 
 // picture returns the map of a set as it is assumed to be.

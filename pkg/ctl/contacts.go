@@ -1,10 +1,8 @@
 package ctl
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,19 +51,7 @@ owner is taken to the owners of what rests on it.`,
 			if err != nil {
 				return usage("--of %v", err)
 			}
-			if len(problems) > 0 {
-				return a.complain(problemsTo(problems))
-			}
-			if a.output != "table" {
-				return a.write(out)
-			}
-			var r contactsAnswer
-			if err := json.Unmarshal(out, &r); err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-			r.table(w)
-			return w.Flush()
+			return a.showReasoned(out, problems, &contactsAnswer{})
 		},
 	}
 	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "file, folder or - (repeatable)")

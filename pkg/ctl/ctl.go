@@ -218,15 +218,20 @@ func (a *app) hint(format string, args ...any) {
 // show prints a message: as the API's JSON, as YAML of the same, or as the table.
 func (a *app) show(m proto.Message, table func(io.Writer)) error {
 	if a.output == "table" {
-		w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-		table(w)
-		return w.Flush()
+		return a.aligned(table)
 	}
 	b, err := client.JSON(m)
 	if err != nil {
 		return err
 	}
 	return a.write(b)
+}
+
+// aligned prints a table, its columns below each other.
+func (a *app) aligned(table func(io.Writer)) error {
+	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+	table(w)
+	return w.Flush()
 }
 
 // write prints canonical JSON in the machine format asked for.

@@ -1,11 +1,9 @@
 package ctl
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -39,15 +37,7 @@ The plan is priced, beside mending what broke first, and the worst first. Costs 
   evenkeel recovery-plan -f map/ --set component/san=critical --at 2026-11-25T10:00:00Z -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return a.reason(&f, a.Offline.RecoveryPlan, func(out []byte) error {
-				var p recoveryPlan
-				if err := json.Unmarshal(out, &p); err != nil {
-					return err
-				}
-				w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-				p.table(w)
-				return w.Flush()
-			})
+			return a.reason(&f, a.Offline.RecoveryPlan, &recoveryPlan{})
 		},
 	}
 	f.flags(cmd, "moment at which repair begins, RFC 3339; default now")

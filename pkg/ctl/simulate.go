@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,8 +49,8 @@ func (f *assumptions) flags(cmd *cobra.Command, at string) {
 
 // read returns the files and options that the flags say.
 func (f *assumptions) read(a *app) ([]manifest.File, SimulateOptions, error) {
-	options := SimulateOptions{Set: map[string]string{}, At: time.Now().UTC().Truncate(time.Second)}
-	in, err := a.gather(f.files)
+	options := SimulateOptions{Set: map[string]string{}}
+	files, err := a.manifests(f.files)
 	if err != nil {
 		return nil, options, err
 	}
@@ -63,10 +62,8 @@ func (f *assumptions) read(a *app) ([]manifest.File, SimulateOptions, error) {
 		options.Set[ref] = level
 		options.Order = append(options.Order, ref)
 	}
-	if f.at != "" {
-		if options.At, err = time.Parse(time.RFC3339, f.at); err != nil {
-			return nil, options, usage("--at %s: expected RFC 3339, such as 2026-11-25T10:00:00Z", f.at)
-		}
+	if options.At, err = atOrNow(f.at); err != nil {
+		return nil, options, err
 	}
 	switch f.byDefault {
 	case "", "ok":
@@ -75,15 +72,11 @@ func (f *assumptions) read(a *app) ([]manifest.File, SimulateOptions, error) {
 	default:
 		return nil, options, usage("--default %s: expected ok or unknown", f.byDefault)
 	}
-	files := make([]manifest.File, len(in))
-	for i, x := range in {
-		files[i] = manifest.File{Name: x.Name, Text: []byte(x.Text)}
-	}
 	return files, options, nil
 }
 
-// reason asks a piece of reasoning that runs on files, and shows what it says: as it is, or as a table of it.
-func (a *app) reason(f *assumptions, ask func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error), table func([]byte) error) error {
+// reason asks a piece of reasoning that runs on files, and shows what it says.
+func (a *app) reason(f *assumptions, ask func([]manifest.File, SimulateOptions) ([]byte, []manifest.Problem, error), in tabled) error {
 	files, options, err := f.read(a)
 	if err != nil {
 		return err
@@ -92,13 +85,24 @@ func (a *app) reason(f *assumptions, ask func([]manifest.File, SimulateOptions) 
 	if err != nil {
 		return usage("%v", err)
 	}
+	return a.showReasoned(out, problems, in)
+}
+
+// tabled takes the part of a JSON that its table shows.
+type tabled interface{ table(w io.Writer) }
+
+// showReasoned prints what a piece of reasoning says: what is wrong with the manifests, its JSON as it is, or a table of it.
+func (a *app) showReasoned(out []byte, problems []manifest.Problem, in tabled) error {
 	if len(problems) > 0 {
 		return a.complain(problemsTo(problems))
 	}
 	if a.output != "table" {
 		return a.write(out)
 	}
-	return table(out)
+	if err := json.Unmarshal(out, in); err != nil {
+		return err
+	}
+	return a.aligned(in.table)
 }
 
 // simulation is the part of the JSON that the table shows.
@@ -132,15 +136,7 @@ input and never hides the node's children. component/web@HOST names one member o
   evenkeel simulate -f map/ --default unknown -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return a.reason(&f, a.Offline.Simulate, func(out []byte) error {
-				var s simulation
-				if err := json.Unmarshal(out, &s); err != nil {
-					return err
-				}
-				w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-				s.table(w)
-				return w.Flush()
-			})
+			return a.reason(&f, a.Offline.Simulate, &simulation{})
 		},
 	}
 	f.flags(cmd, "moment of the simulation, RFC 3339; default now")

@@ -1,13 +1,11 @@
 package ctl
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -102,19 +100,7 @@ the last row holds until --at. Time is split into parts that add up, and both co
 			if err != nil {
 				return usage("%v", err)
 			}
-			if len(problems) > 0 {
-				return a.complain(problemsTo(problems))
-			}
-			if a.output != "table" {
-				return a.write(out)
-			}
-			var r sloReport
-			if err := json.Unmarshal(out, &r); err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-			r.table(w)
-			return w.Flush()
+			return a.showReasoned(out, problems, &sloReport{})
 		},
 	}
 	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "file, folder or - (repeatable)")

@@ -19,8 +19,12 @@ const detHead = "apiVersion: evenkeel/v1\nkind: Detector\nmetadata: {name: d}\ns
 const polHead = "apiVersion: evenkeel/v1\nkind: RemediationPolicy\nmetadata: {name: p}\nspec:\n"
 
 // Each case is one mistake, with the whole text that a person sees of it.
-func TestMistakesAreToldWithTheirPlace(t *testing.T) {
-	for _, c := range mistakes() {
+func TestMistakesAreToldWithTheirPlace(t *testing.T) { tell(t, mistakes()) }
+
+// tell reads each text and compares all that is told of it.
+func tell(t *testing.T, cases []mistake) {
+	t.Helper()
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			set, problems := manifest.Parse("f.yaml", []byte(c.text))
 			if len(problems) == 0 {

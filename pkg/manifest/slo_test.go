@@ -137,26 +137,6 @@ spec:
 
 func TestSLOMistakes(t *testing.T) { tell(t, sloMistakes()) }
 
-// tell reads each text and compares all that is told of it.
-func tell(t *testing.T, cases []mistake) {
-	t.Helper()
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			set, problems := manifest.Parse("f.yaml", []byte(c.text))
-			if len(problems) == 0 {
-				problems = manifest.Validate(set, nil)
-			}
-			var got []string
-			for _, p := range problems {
-				got = append(got, p.String())
-			}
-			if diff := cmp.Diff(strings.Split(c.want, "\n"), got); diff != "" {
-				t.Errorf("%s\n%s", c.text, diff)
-			}
-		})
-	}
-}
-
 func sloMistakes() []mistake {
 	ours := func(line string) string {
 		return sloHead + "  service: service/a\n  objective: 99.9%\n  window: {rolling: 28d}\n" + line

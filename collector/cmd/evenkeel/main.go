@@ -77,12 +77,7 @@ func hours(set *manifest.Set, ref manifest.Ref) (slo.Hours, error) {
 }
 
 func contacts(files []manifest.File, o ctl.ContactsOptions) ([]byte, []manifest.Problem, error) {
-	// Policies may refer to the detectors that every collector starts with.
-	shipped, err := overload.Defaults()
-	if err != nil {
-		return nil, nil, err
-	}
-	set, problems := manifest.CheckFiles(files, shipped)
+	set, problems := overload.CheckFiles(files)
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}

@@ -125,12 +125,7 @@ type Stretch struct {
 // Run reads the files and reports on every SLO among them. Where there are problems, the report is empty.
 func Run(files []manifest.File, opt Options) (Report, []manifest.Problem) {
 	out := Report{APIVersion: manifest.APIVersion, Kind: "SLOReport", At: stamp(opt.At), SLOs: []SLO{}}
-	// Policies may refer to the detectors that every collector starts with.
-	shipped, err := overload.Defaults()
-	if err != nil {
-		panic("BUG: slo report: " + err.Error())
-	}
-	set, problems := manifest.CheckFiles(files, shipped)
+	set, problems := overload.CheckFiles(files)
 	var rows []slo.Row
 	if opt.History != nil {
 		var more []manifest.Problem
