@@ -25,8 +25,9 @@ type Place struct {
 
 // FindPlace looks for a writable cpu hierarchy and makes the groups in it. The text says what was found.
 //
-// There this process and all that it starts get a group of their own beside the two, and the parent many times the weight of
-// what else the machine does: what is seen is then what the two do to each other.
+// There this process and all that it starts get a group of their own beside the two: what is seen is then what the two do to
+// each other. The parent keeps the weight of every group: a heavier one starves the kernel's own threads, and with them the
+// disk that the collector waits for before it signs anything.
 func FindPlace() (*Place, string) {
 	p, how := FindPlaceAt("/evenkeel-demo-" + strconv.Itoa(os.Getpid()))
 	if p.Groups() {
@@ -38,7 +39,7 @@ func FindPlace() (*Place, string) {
 	return p, how
 }
 
-// apart gives the parent its weight and moves this process into the group of the rig.
+// apart moves this process into a group of its own, with twice the weight of each of the two.
 func (p *Place) apart() error {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -51,16 +52,15 @@ func (p *Place) apart() error {
 			p.former = at
 		}
 	}
-	file, parent, rig := "cpu.shares", "16384", "2048"
+	file, weight := "cpu.shares", "2048"
 	if p.v2 {
-		file, parent, rig = "cpu.weight", "1600", "200"
+		file, weight = "cpu.weight", "200"
 	}
-	base := filepath.Join(p.root, p.parent)
-	if err := os.Mkdir(filepath.Join(base, "rig"), 0o755); err != nil {
+	rig := filepath.Join(p.root, p.parent, "rig")
+	if err := os.Mkdir(rig, 0o755); err != nil {
 		return err
 	}
-	if err := errors.Join(os.WriteFile(filepath.Join(base, file), []byte(parent), 0o644),
-		os.WriteFile(filepath.Join(base, "rig", file), []byte(rig), 0o644)); err != nil {
+	if err := os.WriteFile(filepath.Join(rig, file), []byte(weight), 0o644); err != nil {
 		return err
 	}
 	return p.Enter(os.Getpid(), "rig")
