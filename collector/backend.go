@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -15,12 +14,13 @@ import (
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/collector/reason"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/collector/resource"
 	"github.com/evenkeel/evenkeel/collector/roster"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/collector/session"
-	"github.com/evenkeel/evenkeel/collector/simulate"
 	"github.com/evenkeel/evenkeel/collector/store"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/identity"
@@ -494,22 +494,18 @@ func (b control) CAPin() string        { return b.roster.CA().Pin().String() }
 func (b control) StartedAt() time.Time { return b.collector.started }
 
 func (b control) Simulate(_ context.Context, files []manifest.File, set map[string]string, at time.Time, unknown bool) ([]byte, []manifest.Problem, error) {
-	options := simulate.Options{Set: set, At: at, Default: "ok"}
+	options := picture.Options{Set: set, At: at, Default: "ok"}
 	if unknown {
 		options.Default = "unknown"
 	}
-	var s simulate.Simulation
-	var problems []manifest.Problem
 	if len(files) > 0 {
-		s, problems = simulate.Run(files, options)
-	} else {
-		s, problems = simulate.Of(b.keeper.Set(), b.decider.snapshot.Load().Graph().Hosts(), options)
+		return reason.FromFiles("simulate", files, options, nil)
 	}
+	p, problems := picture.Of(b.keeper.Set(), b.decider.snapshot.Load().Graph().Hosts(), options)
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}
-	out, err := json.Marshal(s)
-	return out, nil, err
+	return reason.Answer("simulate", p, nil)
 }
 
 // metrics is the page of this process' own numbers.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/collector/api"
 	"github.com/evenkeel/evenkeel/collector/audit"
+	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
@@ -112,9 +113,23 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot open the seal key: %w", err)
 	}
+	trail, err := audit.Open(filepath.Join(c.cfg.State, "audit"), c.clock)
+	if err != nil {
+		return err
+	}
+	closers = append(closers, trail.Close)
+	past, err := history.Open(history.Config{
+		Dir: filepath.Join(c.cfg.State, "history"), Now: c.clock, Log: c.log,
+		Sealed: func(ctx context.Context, month time.Time, sum string) error {
+			return trail.Append(ctx, "collector", "history sealed", month.Format("2006-01"), "done", "sha256:"+sum)
+		},
+	})
+	if err != nil {
+		return err
+	}
 	d := &decider{
 		clock: c.clock, log: c.log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(engine, c.log), reachable: reachable, detail: func(string, time.Time) {},
+		records: newRecords(engine, c.log), history: past, reachable: reachable, detail: func(string, time.Time) {},
 	}
 	members, err := roster.Open(ctx, roster.Config{
 		Store: engine, Sealer: sealer, Cluster: cluster, Clock: c.clock, Changed: func(string) { d.do(d.redraw) },
@@ -122,11 +137,6 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	trail, err := audit.Open(filepath.Join(c.cfg.State, "audit"), c.clock)
-	if err != nil {
-		return err
-	}
-	closers = append(closers, trail.Close)
 
 	// What is reasoned with: reviewed text, detectors, the map.
 	shipped, err := overload.Defaults()
@@ -209,7 +219,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		Authenticate: b.authenticate, Audit: trail.Append, Ready: c.whyNotReady, Unavailable: func(err error) bool { return errors.Is(err, state.ErrUnavailable) },
 		Register: session.NewEnrolment(cluster, admission).Register, Metrics: b.metrics(intake, samples, server), Log: c.log, Clock: c.clock,
 		Resources: resources{b}, Hosts: hostsBackend{b}, Map: mapBackend{b}, Incidents: incidents{b}, Actions: actions{b}, Tokens: tokens{b},
-		Query: queries{b}, Control: control{b},
+		Query: queries{b}, Control: control{b}, Reason: reasoner{b},
 	})
 	if err != nil {
 		return err
@@ -222,6 +232,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	group.Add("state", engine.Run)
 	group.Add("store", samples.Run)
 	group.Add("records", d.records.run)
+	group.Add("history", past.Run)
 	group.Add("ingest", intake.Run)
 	group.Add("remedy", executor.Run)
 	group.Add("decider", d.run)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/remedy"
@@ -43,6 +44,7 @@ type decider struct {
 	detail  func(host string, until time.Time)
 	ids     *ids
 	records *records
+	history *history.Keeper
 
 	inboxMu sync.Mutex
 	inbox   []func(time.Time)
@@ -263,8 +265,9 @@ func (d *decider) signals(h *host) []servicemap.Signal {
 // judge publishes the map and keeps the incidents up to date with it.
 func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
-	d.snapshot.Store(snapshot)
+	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
+	d.history.Record(states(old, snapshot, now)...)
 	for _, i := range d.book.Observe(now, d.causes(snapshot, now)) {
 		d.changed(i)
 	}

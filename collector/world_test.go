@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/audit"
+	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
@@ -98,9 +99,13 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 	must(err)
 	sealer, err := identity.NewSealer(bytes.Repeat([]byte{7}, 32))
 	must(err)
+	past, err := history.Open(history.Config{
+		Dir: t.TempDir(), Now: time.Now, Log: log, Sealed: func(context.Context, time.Time, string) error { return nil },
+	})
+	must(err)
 	d := &decider{
 		clock: time.Now, log: log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(store, log), sessions: w, reachable: w.reachable, detail: func(string, time.Time) {},
+		records: newRecords(store, log), history: past, sessions: w, reachable: w.reachable, detail: func(string, time.Time) {},
 	}
 	w.roster, err = roster.Open(ctx, roster.Config{Store: store, Sealer: sealer, Cluster: cluster, Clock: time.Now, Changed: func(string) { d.do(d.redraw) }})
 	must(err)

@@ -86,6 +86,7 @@ var needs = map[string]Role{
 	operatorv1.ControlService_ListAudit_FullMethodName:            Admin,
 	operatorv1.ControlService_GetVersion_FullMethodName:           Viewer,
 	operatorv1.ControlService_Simulate_FullMethodName:             Viewer,
+	operatorv1.ReasonService_Ask_FullMethodName:                   Viewer,
 }
 
 type principalKey struct{}

@@ -347,3 +347,15 @@ func (f fakeControl) Simulate(_ context.Context, files []manifest.File, set map[
 	}
 	return fmt.Appendf(nil, `{"kind":"Simulation","at":%q,"unknown":%t,"set":%q}`, at.Format(time.RFC3339), unknown, set["component/web"]), nil, nil
 }
+
+type fakeReason struct{ *fake }
+
+func (f fakeReason) Ask(_ context.Context, question string, suppose []api.Assumption, at time.Time, args map[string]string) ([]byte, []manifest.Problem, error) {
+	switch question {
+	case "slo":
+		return nil, []manifest.Problem{{File: "live", Line: 1, Column: 1, Text: "nothing"}}, nil
+	case "weather":
+		return nil, nil, errors.New("\"weather\" is not a question")
+	}
+	return fmt.Appendf(nil, `{"kind":%q,"at":%q,"set":%q,"of":%q}`, question, at.Format(time.RFC3339), fmt.Sprint(suppose), args["of"]), nil, nil
+}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/evenkeel/evenkeel/pkg/client"
+	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
 
 // canonical is the API's JSON: that of pkg/client, so that -o json of the command and the answer of REST are the same.
@@ -111,7 +112,17 @@ type queries struct{ runtime.DefaultQueryParser }
 
 func (q *queries) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
 	fields := m.ProtoReflect().Descriptor().Fields()
+	ask, _ := m.(*operatorv1.AskRequest)
 	for name := range values {
+		if ask != nil && fields.ByJSONName(name) == nil {
+			// What a question takes is a parameter like any other; the question itself refuses what it does not know.
+			if ask.Args == nil {
+				ask.Args = map[string]string{}
+			}
+			ask.Args[name] = values.Get(name)
+			delete(values, name)
+			continue
+		}
 		if fields.ByJSONName(name) == nil && fields.ByTextName(name) == nil {
 			return status.Errorf(codes.InvalidArgument, "there is no parameter %q", name)
 		}

@@ -56,6 +56,7 @@ func gets() map[string]get {
 		"/api/v1/query_range":             {"/api/v1/query_range?query=up&start=" + at + "&end=2026-11-25T12:01:00Z&step=15s", operatorv1.QueryService_QueryRange_FullMethodName, &operatorv1.QueryRangeRequest{Query: "up", Start: at, End: "2026-11-25T12:01:00Z", Step: "15s"}, &operatorv1.QueryResponse{}},
 		"/api/v1/killswitch":              {"/api/v1/killswitch", operatorv1.ControlService_GetKillSwitch_FullMethodName, &operatorv1.GetKillSwitchRequest{}, &operatorv1.KillSwitch{}},
 		"/api/v1/audit":                   {"/api/v1/audit?after=41&limit=5&subject=host/web-1", operatorv1.ControlService_ListAudit_FullMethodName, &operatorv1.ListAuditRequest{After: "41", Limit: 5, Subject: "host/web-1"}, &operatorv1.ListAuditResponse{}},
+		"/api/v1/reason/{question}":       {"/api/v1/reason/contacts?of=host/a&set=component/web%3Dcritical&set=host/b%3Dunknown&at=2026-11-25T10:00:00Z", operatorv1.ReasonService_Ask_FullMethodName, &operatorv1.AskRequest{Question: "contacts", Set: []string{"component/web=critical", "host/b=unknown"}, At: "2026-11-25T10:00:00Z", Args: map[string]string{"of": "host/a"}}, &operatorv1.AskResponse{}},
 		"/api/v1/version":                 {"/api/v1/version", operatorv1.ControlService_GetVersion_FullMethodName, &operatorv1.GetVersionRequest{}, &operatorv1.VersionResponse{}},
 	}
 }
@@ -86,7 +87,11 @@ func TestRESTIsGRPC(t *testing.T) {
 			continue
 		}
 		must(t, conn.Invoke(w.as("admin"), g.method, g.request, g.reply))
-		want, err := client.JSON(g.reply)
+		var answer proto.Message = g.reply
+		if a, ok := g.reply.(*operatorv1.AskResponse); ok {
+			answer = a.Answer
+		}
+		want, err := client.JSON(answer)
 		must(t, err)
 		resp, body := w.do("GET", g.path, "admin", "")
 		if resp.StatusCode != 200 || body != string(want) {
@@ -172,6 +177,11 @@ func TestRESTChanges(t *testing.T) {
 		{"POST", "/api/v1/simulate", `{"files":[{"name":"a","text":"x"}],"set":{"component/web":"critical"},"at":"2026-11-25T10:00:00Z","default":"unknown"}`, 200, `"set":"critical","unknown":true`},
 		{"POST", "/api/v1/simulate", `{"default":"bad"}`, 400, "expected ok or unknown"},
 		{"POST", "/api/v1/simulate", `{}`, 200, `"text":"nothing"`},
+		{"GET", "/api/v1/reason/contacts?of=host/a&set=component/web=critical&at=2026-11-25T10:00:00Z", "", 200, `{"at":"2026-11-25T10:00:00Z","kind":"contacts","of":"host/a","set":"[{component/web critical}]"}`},
+		{"GET", "/api/v1/reason/contacts?set=component/web", "", 400, "expected REF=LEVEL"},
+		{"GET", "/api/v1/reason/contacts?at=noon", "", 400, "is not a time"},
+		{"GET", "/api/v1/reason/slo", "", 400, "live:1:1: nothing"},
+		{"GET", "/api/v1/reason/weather", "", 400, "is not a question"},
 	} {
 		resp, body := w.do(tt.method, tt.path, "admin", tt.body)
 		if resp.StatusCode != tt.status || !strings.Contains(body, tt.says) {

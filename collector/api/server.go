@@ -60,6 +60,7 @@ type Config struct {
 	Tokens    Tokens
 	Query     Query
 	Control   Control
+	Reason    Reason
 }
 
 // Server serves the operators' API.
@@ -104,6 +105,7 @@ func New(cfg Config) (*Server, error) {
 	operatorv1.RegisterAccessServiceServer(s.grpc, &access{server: s})
 	operatorv1.RegisterQueryServiceServer(s.grpc, &query{server: s})
 	operatorv1.RegisterControlServiceServer(s.grpc, &control{server: s})
+	operatorv1.RegisterReasonServiceServer(s.grpc, &reasoner{server: s})
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
 	}
@@ -199,6 +201,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		operatorv1.RegisterResourceServiceHandler, operatorv1.RegisterHostServiceHandler, operatorv1.RegisterMapServiceHandler,
 		operatorv1.RegisterIncidentServiceHandler, operatorv1.RegisterActionServiceHandler, operatorv1.RegisterAccessServiceHandler,
 		operatorv1.RegisterQueryServiceHandler, operatorv1.RegisterControlServiceHandler,
+		operatorv1.RegisterReasonServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, err

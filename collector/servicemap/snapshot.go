@@ -62,6 +62,35 @@ func LevelText(r health.Range) string {
 	}
 }
 
+// State returns a state of its own that goes on from the snapshot, which stays as it is: for what is only supposed.
+func (s *Snapshot) State() *State {
+	return &State{
+		graph: s.graph, opt: Options{AssumeOK: s.assumeOK}, pages: slices.Clone(s.pages), mine: make([]bool, len(s.pages)),
+		dirty: newRanks(len(s.graph.nodes)), at: s.at,
+	}
+}
+
+// ServicesSince returns the services whose health is not what it was in an older snapshot, sorted; all of them where that is nil or
+// of another map. It looks only at what changed.
+func (s *Snapshot) ServicesSince(old *Snapshot) []manifest.Ref {
+	if old == nil || old.graph != s.graph {
+		return s.graph.services
+	}
+	var out []manifest.Ref
+	for n, p := range s.pages {
+		if p == old.pages[n] {
+			continue
+		}
+		for i := n * pageSize; i < min((n+1)*pageSize, len(s.graph.nodes)); i++ {
+			if ref := s.graph.nodes[i].ref; ref.Kind() == "service" && s.result(int32(i)) != old.result(int32(i)) {
+				out = append(out, ref)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Graph returns the map that the snapshot is of.
 func (s *Snapshot) Graph() *Graph { return s.graph }
 

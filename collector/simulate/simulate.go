@@ -7,13 +7,10 @@ package simulate
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/cause"
-	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/recovery"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/pkg/health"
@@ -21,16 +18,7 @@ import (
 )
 
 // Options say what is assumed.
-type Options struct {
-	// Set fixes levels: reference to level, or "unknown". On what rests on others it adds an input and hides nothing.
-	Set map[string]string
-	// At is the moment at which values are read and repair begins.
-	At time.Time
-	// Default is "ok" (also when empty) or "unknown": how a leaf without data is read.
-	Default string
-	// Broke names parts in the order in which they broke, for what Recover compares its plan with. It may be empty.
-	Broke []string
-}
+type Options = picture.Options
 
 // Simulation is the answer. Its JSON is canonical: nodes are sorted by reference, and nothing depends on the order of
 // files or options.
@@ -73,69 +61,29 @@ type Step struct {
 
 // Run reads the files and works out the simulation. Where there are problems, it is empty but for them.
 func Run(files []manifest.File, opt Options) (Simulation, []manifest.Problem) {
-	set, problems := overload.CheckFiles(files)
+	p, problems := picture.FromFiles(files, opt)
 	if len(problems) > 0 {
-		return refuse(opt, problems)
+		return refuse(opt.At, problems)
 	}
-	return Of(set, nil, opt)
+	return Of(p)
 }
 
-// Recover reads the files and plans the recovery of what is assumed to be broken. Where there are problems, there is no plan.
-func Recover(files []manifest.File, opt Options) (recovery.Plan, []manifest.Problem) {
-	set, problems := overload.CheckFiles(files)
-	if len(problems) > 0 {
-		return recovery.Plan{}, problems
-	}
-	snap, problems := picture(set, nil, opt)
-	if len(problems) > 0 {
-		return recovery.Plan{}, problems
-	}
-	since := map[manifest.Ref]time.Time{}
-	for i, ref := range opt.Broke {
-		since[manifest.Ref(ref)] = opt.At.Add(time.Duration(i-len(opt.Broke)) * time.Second)
-	}
-	plan, err := recovery.Of(snap, recovery.Options{At: opt.At, Unit: cause.Find(snap, opt.At).Unit, Since: since})
-	if err != nil {
-		return recovery.Plan{}, []manifest.Problem{{Text: err.Error()}}
-	}
-	return plan, nil
-}
-
-// picture returns the map of a set as it is assumed to be.
-func picture(set *manifest.Set, hosts []servicemap.Host, opt Options) (*servicemap.Snapshot, []manifest.Problem) {
-	graph, err := servicemap.New(set, hosts)
-	if err != nil {
-		return nil, []manifest.Problem{{Text: err.Error()}}
-	}
-	signals, problems := assumed(graph, opt)
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	state := servicemap.NewState(graph, servicemap.Options{AssumeOK: opt.Default != "unknown"})
-	state.Update(opt.At, signals...)
-	return state.Snapshot(), nil
-}
-
-// Of works out the simulation of a set that is valid already, on these hosts and those that it declares.
-func Of(set *manifest.Set, hosts []servicemap.Host, opt Options) (Simulation, []manifest.Problem) {
-	snap, problems := picture(set, hosts, opt)
-	if len(problems) > 0 {
-		return refuse(opt, problems)
-	}
-	out := empty(opt)
-	for _, n := range snap.Nodes() {
+// Of works out the simulation of a picture.
+func Of(p *picture.Picture) (Simulation, []manifest.Problem) {
+	out := empty(p.At)
+	for _, n := range p.Map.Nodes() {
 		out.Nodes = append(out.Nodes, Node{
 			Ref: string(n.Ref), Low: n.Range.Low, High: n.Range.High, Own: servicemap.LevelText(n.Own), Score: n.Score, Why: n.Why,
 		})
 	}
-	report := cause.Find(snap, opt.At)
+	report := cause.Find(p.Map, p.At)
 	for i := range report.Causes {
 		c := &report.Causes[i]
 		out.Causes = append(out.Causes, Cause{string(c.Ref), c.Level, texts(c.Services), report.PerHour(c), report.Unit})
 	}
-	plan, err := recovery.Of(snap, recovery.Options{At: opt.At, Unit: report.Unit})
+	plan, err := Recover(p)
 	if err != nil {
-		return refuse(opt, []manifest.Problem{{Text: err.Error()}})
+		return refuse(p.At, []manifest.Problem{{Text: err.Error()}})
 	}
 	for _, r := range plan.Steps {
 		out.Order = append(out.Order, Step{r.Ref, r.Start, r.End, r.Reinstates})
@@ -143,15 +91,20 @@ func Of(set *manifest.Set, hosts []servicemap.Host, opt Options) (Simulation, []
 	return out, nil
 }
 
-func empty(opt Options) Simulation {
+// Recover plans the recovery of what is broken in a picture.
+func Recover(p *picture.Picture) (recovery.Plan, error) {
+	return recovery.Of(p.Map, recovery.Options{At: p.At, Unit: cause.Find(p.Map, p.At).Unit, Since: p.Since})
+}
+
+func empty(at time.Time) Simulation {
 	return Simulation{
-		APIVersion: manifest.APIVersion, Kind: "Simulation", At: opt.At.UTC().Format(time.RFC3339),
+		APIVersion: manifest.APIVersion, Kind: "Simulation", At: at.UTC().Format(time.RFC3339),
 		Nodes: []Node{}, Causes: []Cause{}, Order: []Step{}, Problems: []manifest.Problem{},
 	}
 }
 
-func refuse(opt Options, problems []manifest.Problem) (Simulation, []manifest.Problem) {
-	s := empty(opt)
+func refuse(at time.Time, problems []manifest.Problem) (Simulation, []manifest.Problem) {
+	s := empty(at)
 	s.Problems = problems
 	return s, problems
 }
@@ -171,35 +124,4 @@ func (s Simulation) JSON() ([]byte, error) {
 		return nil, fmt.Errorf("cannot encode simulation: %w", err)
 	}
 	return append(b, '\n'), nil
-}
-
-// byHand is the source of what was set.
-const byHand = "set"
-
-// assumed turns the options into signals, or tells all that is wrong with them.
-func assumed(g *servicemap.Graph, opt Options) ([]servicemap.Signal, []manifest.Problem) {
-	var signals []servicemap.Signal
-	var problems []manifest.Problem
-	if d := opt.Default; d != "" && d != "ok" && d != "unknown" {
-		problems = append(problems, manifest.Problem{Path: "default", Text: fmt.Sprintf("%q is not a default: expected ok or unknown", d)})
-	}
-	for _, ref := range slices.Sorted(maps.Keys(opt.Set)) {
-		word := opt.Set[ref]
-		path := "set." + ref
-		if !g.Has(manifest.Ref(ref)) {
-			problems = append(problems, manifest.Problem{Path: path, Text: fmt.Sprintf("%s is not on the map", ref), Hint: manifest.Nearest(ref, texts(g.Refs()))})
-			continue
-		}
-		r := health.Unknown
-		if word != "unknown" {
-			l, err := health.ParseLevel(word)
-			if err != nil {
-				problems = append(problems, manifest.Problem{Path: path, Text: strings.Replace(err.Error(), " or critical", ", critical or unknown", 1)})
-				continue
-			}
-			r = health.Exactly(l)
-		}
-		signals = append(signals, servicemap.Signal{Ref: manifest.Ref(ref), Source: byHand, Range: r})
-	}
-	return signals, problems
 }

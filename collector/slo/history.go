@@ -156,6 +156,17 @@ func parseHealth(s string) (health.Range, error) {
 	return health.Range{Low: low, High: high}, nil
 }
 
+// HealthText writes a health as a history has it.
+func HealthText(r health.Range) string {
+	switch {
+	case r.Low == r.High:
+		return r.Low.String()
+	case r == health.Unknown:
+		return "unknown"
+	}
+	return r.Low.String() + "..." + r.High.String()
+}
+
 // Segments returns the history of one service until a moment: the last state holds on. It is empty when there is no row
 // before that moment. The first segment begins where the service is first heard of.
 func Segments(rows []Row, ref manifest.Ref, until time.Time) []Segment {

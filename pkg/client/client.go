@@ -131,6 +131,7 @@ type Client struct {
 	Access    operatorv1.AccessServiceClient
 	Queries   operatorv1.QueryServiceClient
 	Control   operatorv1.ControlServiceClient
+	Reason    operatorv1.ReasonServiceClient
 
 	conn *grpc.ClientConn
 }
@@ -155,7 +156,8 @@ func New(c Context, more ...grpc.DialOption) (*Client, error) {
 		Resources: operatorv1.NewResourceServiceClient(conn), Hosts: operatorv1.NewHostServiceClient(conn),
 		Map: operatorv1.NewMapServiceClient(conn), Incidents: operatorv1.NewIncidentServiceClient(conn),
 		Actions: operatorv1.NewActionServiceClient(conn), Access: operatorv1.NewAccessServiceClient(conn),
-		Queries: operatorv1.NewQueryServiceClient(conn), Control: operatorv1.NewControlServiceClient(conn), conn: conn,
+		Queries: operatorv1.NewQueryServiceClient(conn), Control: operatorv1.NewControlServiceClient(conn),
+		Reason: operatorv1.NewReasonServiceClient(conn), conn: conn,
 	}, nil
 }
 

@@ -3,16 +3,9 @@ package ctl
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 )
-
-// ContactsOptions are those of the verb contacts.
-type ContactsOptions struct {
-	Of string // reference to the cause
-	At time.Time
-}
 
 // contactsAnswer is the part of the JSON that the tables show.
 type contactsAnswer struct {
@@ -21,42 +14,30 @@ type contactsAnswer struct {
 }
 
 func (a *app) contactsCommand() *cobra.Command {
-	var files []string
-	var of, at string
+	var f assumptions
+	var of string
 	cmd := &cobra.Command{
-		Use:   "contacts -f FILE|FOLDER|- --of REF",
-		Short: "Whom to call about a cause now, step by step, and what is missing; from files alone",
-		Long: `Whom to call about a cause now, step by step, and what is missing; from files alone: no collector is asked, and nobody is
-called.
+		Use:   "contacts --of REF",
+		Short: "Whom to call about a cause now, step by step, and what is missing",
+		Long: `Whom to call about a cause now, step by step, and what is missing. With -f it is answered from files alone, without a
+collector. Nobody is called.
 
 The way leads from the service, component, member of one, or host to the team that mends or owns it, to those of its
 contacts who are there by their hours, whom it escalates to, the vendor with a contract, and the fallback. What has no
 owner is taken to the owners of what rests on it.`,
-		Example: `  evenkeel contacts -f map/ --of component/web@web-1
+		Example: `  evenkeel contacts --of service/checkout
+  evenkeel contacts -f map/ --of component/web@web-1
   evenkeel contacts -f map/ --of service/checkout --at 2026-11-25T03:00:00Z -o json`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			in, err := a.manifests(files)
-			if err != nil {
-				return err
-			}
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if of == "" {
 				return usage("say what is bad: --of REF, such as component/web or host/web-1")
 			}
-			options := ContactsOptions{Of: of}
-			if options.At, err = atOrNow(at); err != nil {
-				return err
-			}
-			out, problems, err := a.Offline.Contacts(in, options)
-			if err != nil {
-				return usage("--of %v", err)
-			}
-			return a.showReasoned(out, problems, &contactsAnswer{})
+			return a.reason(cmd.Context(), "contacts", &f, map[string]string{"of": of}, &contactsAnswer{})
 		},
 	}
-	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "file, folder or - (repeatable)")
+	f.flags(cmd, "moment of the answer, RFC 3339; default now")
 	cmd.Flags().StringVar(&of, "of", "", "service/NAME, component/NAME, component/NAME@HOST or host/NAME")
-	cmd.Flags().StringVar(&at, "at", "", "moment of the answer, RFC 3339; default now")
 	return cmd
 }
 

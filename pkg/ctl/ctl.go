@@ -53,8 +53,10 @@ type Env struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 	// Dial connects to a collector at host:port. It may be nil: then TCP is used.
-	Dial    func(ctx context.Context, address string) (net.Conn, error)
-	Offline Offline
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Reason answers out of files alone. The packages that do it belong to the collector, which pkg may not import, so the
+	// program hands it in.
+	Reason Reason
 }
 
 // app is what the verbs share.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/evenkeel/evenkeel/pkg/client"
 	"github.com/evenkeel/evenkeel/pkg/ctl"
@@ -403,9 +405,11 @@ func (l lines) Write(b []byte) (int, error) {
 
 func TestSimulate(t *testing.T) {
 	f := newFake(t)
-	var asked ctl.SimulateOptions
-	f.offline.Simulate = func(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
-		asked = o
+	var asked ctl.ReasonOptions
+	f.reason = func(question string, files []manifest.File, o ctl.ReasonOptions) ([]byte, []manifest.Problem, error) {
+		if asked = o; question != "simulate" {
+			t.Errorf("asked for %s", question)
+		}
 		switch text := string(files[0].Text); text {
 		case "mistake":
 			return nil, []manifest.Problem{{File: files[0].Name, Line: 3, Column: 9, Text: `unknown key "mistake"`, Hint: "did you mean title?"}}, nil
@@ -416,7 +420,7 @@ func TestSimulate(t *testing.T) {
 	}
 	r := f.runWith(t.Context(), "good", "simulate", "-f", "-", "--set", "component/web=critical", "--set", "component/web@web-1=ok", "--at", "2026-11-25T10:00:00Z", "--default", "unknown")
 	golden(t, "simulate", r.out)
-	if r.code != 0 || r.err != "" || asked.Set["component/web"] != "critical" || asked.Set["component/web@web-1"] != "ok" || !asked.Unknown || asked.At.Hour() != 10 {
+	if r.code != 0 || r.err != "" || !slices.Equal(asked.Set, []ctl.Assumption{{Ref: "component/web", Level: "critical"}, {Ref: "component/web@web-1", Level: "ok"}}) || asked.Default != "unknown" || asked.At.Hour() != 10 {
 		t.Errorf("%+v, %+v", r, asked)
 	}
 	for _, tt := range []struct {
@@ -439,10 +443,12 @@ func TestSimulate(t *testing.T) {
 
 func TestRecoveryPlan(t *testing.T) {
 	f := newFake(t)
-	var asked ctl.SimulateOptions
+	var asked ctl.ReasonOptions
 	answer := `{"steps":[{"ref":"component/san","start":"2026-11-25T10:00:00Z","end":"2026-11-25T12:00:00Z","team":"","contact":"vendor/disks","reinstates":[]},{"ref":"component/db@db1","start":"2026-11-25T12:00:00Z","end":"2026-11-25T12:30:00Z","team":"team/dba","contact":"team/shop","reinstates":["service/checkout","service/orders"]}],"cost":"30000","lowerBound":"27500.5","exact":false,"firstComeCost":"42000","severityCost":"30000","unit":"EUR"}`
-	f.offline.RecoveryPlan = func(files []manifest.File, o ctl.SimulateOptions) ([]byte, []manifest.Problem, error) {
-		asked = o
+	f.reason = func(question string, files []manifest.File, o ctl.ReasonOptions) ([]byte, []manifest.Problem, error) {
+		if asked = o; question != "recovery-plan" {
+			t.Errorf("asked for %s", question)
+		}
 		if string(files[0].Text) == "mistake" {
 			return nil, []manifest.Problem{{File: files[0].Name, Line: 3, Column: 9, Text: `unknown key "mistake"`}}, nil
 		}
@@ -451,7 +457,7 @@ func TestRecoveryPlan(t *testing.T) {
 	args := []string{"recovery-plan", "-f", "-", "--set", "component/san=critical", "--set", "component/db@db1=major", "--at", "2026-11-25T10:00:00Z"}
 	r := f.runWith(t.Context(), "good", args...)
 	golden(t, "recovery", r.out)
-	if r.code != 0 || r.err != "" || asked.Set["component/db@db1"] != "major" || strings.Join(asked.Order, " ") != "component/san component/db@db1" || asked.At.Hour() != 10 {
+	if r.code != 0 || r.err != "" || !slices.Equal(asked.Set, []ctl.Assumption{{Ref: "component/san", Level: "critical"}, {Ref: "component/db@db1", Level: "major"}}) || asked.At.Hour() != 10 {
 		t.Errorf("%+v, %+v", r, asked)
 	}
 	if r = f.runWith(t.Context(), "good", append(args, "-o", "json")...); r.code != 0 || !strings.Contains(r.out, `"lowerBound": "27500.5"`) {
@@ -469,6 +475,29 @@ func TestRecoveryPlan(t *testing.T) {
 	}
 	answer = `{"steps":[],"cost":"0","lowerBound":"0","exact":true,"firstComeCost":"0","severityCost":"0","unit":"points"}`
 	if r = f.runWith(t.Context(), "good", "recovery-plan", "-f", "-"); r.code != 0 || r.out != "nothing is broken\n" {
+		t.Errorf("%+v", r)
+	}
+	if r = f.runWith(t.Context(), "good", "simulate"); r.code != 2 || !strings.Contains(r.err, "-f FILE") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Without files, the collector is asked.
+func TestReasonOnline(t *testing.T) {
+	f := newFake(t)
+	f.env["EVENKEEL_CONTEXT"] = f.context("context.json", f.good())
+	answer, err := structpb.NewStruct(map[string]any{"steps": []any{}, "cost": "0", "lowerBound": "0", "exact": true, "firstComeCost": "0", "severityCost": "0", "unit": "EUR"})
+	must(t, err)
+	f.reply(operatorv1.ReasonService_Ask_FullMethodName, &operatorv1.AskResponse{Answer: answer})
+	r := f.run("contacts", "--of", "host/web-1", "--set", "component/san=critical", "-o", "json")
+	want := &operatorv1.AskRequest{Question: "contacts", Set: []string{"component/san=critical"}, Args: map[string]string{"of": "host/web-1"}}
+	if asked := f.asked(); r.code != 0 || !strings.Contains(r.out, `"unit": "EUR"`) || len(asked) != 1 || !proto.Equal(asked[0], want) {
+		t.Errorf("%+v, %v", r, asked)
+	}
+	if r = f.run("recovery-plan"); r.code != 0 || r.out != "nothing is broken\n" {
+		t.Errorf("%+v", r)
+	}
+	if r = f.run("slo", "show", "--history", "/dev/null"); r.code != 2 || !strings.Contains(r.err, "--history goes with -f") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -40,7 +40,7 @@ type fake struct {
 	net     *memnet.Network
 	ca      *identity.CA
 	home    string
-	offline ctl.Offline
+	reason  ctl.Reason
 	env     map[string]string
 
 	mu       sync.Mutex
@@ -165,7 +165,7 @@ func (f *fake) run(args ...string) result { return f.runWith(f.Context(), "", ar
 func (f *fake) runWith(ctx context.Context, stdin string, args ...string) result {
 	var out, errs bytes.Buffer
 	code := ctl.Run(ctx, args, ctl.Env{
-		In: strings.NewReader(stdin), Out: &out, Err: &errs, Getenv: func(k string) string { return f.env[k] }, Offline: f.offline,
+		In: strings.NewReader(stdin), Out: &out, Err: &errs, Getenv: func(k string) string { return f.env[k] }, Reason: f.reason,
 		Dial: func(ctx context.Context, a string) (net.Conn, error) { return f.net.Host("operator").Dial(ctx, a) },
 	})
 	return result{f.scrub(out.String()), f.scrub(errs.String()), code}

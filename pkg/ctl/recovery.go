@@ -24,20 +24,21 @@ type recoveryPlan struct {
 func (a *app) recoveryPlanCommand() *cobra.Command {
 	var f assumptions
 	cmd := &cobra.Command{
-		Use:   "recovery-plan -f FILE|FOLDER|-",
-		Short: "What to mend first so that the business loses least, from files alone",
-		Long: `What to mend first so that the business loses least, from files alone: no collector is asked, none is changed.
+		Use:   "recovery-plan",
+		Short: "What to mend first so that the business loses least",
+		Long: `What to mend first so that the business loses least: of what is broken now, or with -f of files alone, without a collector.
 
---set says what is broken, in the order in which it broke; component/web@HOST names one member of a component. How long a
+--set says what is broken besides, in the order in which it broke; component/web@HOST names one member of a component. How long a
 repair takes, who does it and what has to be mended before stand in the component's repair block; an hour is taken where
 none is stated. A team mends one part at a time; teams work side by side.
 
 The plan is priced, beside mending what broke first, and the worst first. Costs leave out what no repair ends.`,
-		Example: `  evenkeel recovery-plan -f map/ --set component/san=critical --set component/web@web-1=critical
+		Example: `  evenkeel recovery-plan
+  evenkeel recovery-plan -f map/ --set component/san=critical --set component/web@web-1=critical
   evenkeel recovery-plan -f map/ --set component/san=critical --at 2026-11-25T10:00:00Z -o json`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return a.reason(&f, a.Offline.RecoveryPlan, &recoveryPlan{})
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.reason(cmd.Context(), "recovery-plan", &f, nil, &recoveryPlan{})
 		},
 	}
 	f.flags(cmd, "moment at which repair begins, RFC 3339; default now")

@@ -3,7 +3,6 @@ package ctl
 import (
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -12,12 +11,6 @@ import (
 
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
-
-// SLOOptions are those of the verb slo show.
-type SLOOptions struct {
-	At      time.Time
-	History *manifest.File // nil where none was named
-}
 
 // spreadText is a value with both its ends, as the JSON has it.
 type spreadText struct{ Low, High string }
@@ -66,72 +59,27 @@ func (a *app) sloCommand() *cobra.Command {
 }
 
 func (a *app) sloShowCommand() *cobra.Command {
-	var files []string
-	var at, history string
+	var f assumptions
 	cmd := &cobra.Command{
-		Use:   "show -f FILE|FOLDER|-",
-		Short: "What objectives promise, which burn rates call, and how they stand; from files alone",
-		Long: `What objectives promise, which burn rates call, and how they stand; from files alone: no collector is asked.
+		Use:   "show",
+		Short: "What objectives promise, which burn rates call, and how they stand",
+		Long: `What objectives promise, which burn rates call, and how they stand. With -f it is answered from files alone, without a
+collector.
 
 SLOs are read as ours or as openslo/v1. --history names a CSV file whose first line is ref,time,level or
 ref,time,level,origin: from that time on (RFC 3339) the service is at that level (ok to critical, unknown, or a range
 such as ok...major), by that origin (own, upstream, vendor, planned, unknown). The service exists since its first row;
 the last row holds until --at. Time is split into parts that add up, and both conventions about maintenance are shown.`,
-		Example: `  evenkeel slo show -f map/
+		Example: `  evenkeel slo show
   evenkeel slo show -f map/ --history states.csv --at 2026-11-25T10:00:00Z -o json`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			in, err := a.manifests(files)
-			if err != nil {
-				return err
-			}
-			options := SLOOptions{}
-			if options.At, err = atOrNow(at); err != nil {
-				return err
-			}
-			if history != "" {
-				text, err := os.ReadFile(history)
-				if err != nil {
-					return usage("--history: %v", err)
-				}
-				options.History = &manifest.File{Name: history, Text: text}
-			}
-			out, problems, err := a.Offline.SLO(in, options)
-			if err != nil {
-				return usage("%v", err)
-			}
-			return a.showReasoned(out, problems, &sloReport{})
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.reason(cmd.Context(), "slo", &f, nil, &sloReport{})
 		},
 	}
-	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "file, folder or - (repeatable)")
-	cmd.Flags().StringVar(&history, "history", "", "CSV file of states over time")
-	cmd.Flags().StringVar(&at, "at", "", "moment of the answer, RFC 3339; default now")
+	f.flags(cmd, "moment of the answer, RFC 3339; default now")
+	f.historyFlag(cmd)
 	return cmd
-}
-
-// manifests reads the files for reasoning that runs on them alone.
-func (a *app) manifests(paths []string) ([]manifest.File, error) {
-	in, err := a.gather(paths)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]manifest.File, len(in))
-	for i, f := range in {
-		out[i] = manifest.File{Name: f.Name, Text: []byte(f.Text)}
-	}
-	return out, nil
-}
-
-// atOrNow reads --at; empty is now.
-func atOrNow(at string) (time.Time, error) {
-	if at == "" {
-		return time.Now().UTC().Truncate(time.Second), nil
-	}
-	t, err := time.Parse(time.RFC3339, at)
-	if err != nil {
-		return t, usage("--at %s: expected RFC 3339, such as 2026-11-25T10:00:00Z", at)
-	}
-	return t, nil
 }
 
 func (r *sloReport) table(w io.Writer) {

@@ -30,9 +30,8 @@ func TestContactsRefuses(t *testing.T) {
 		flags []string
 		says  string
 	}{
-		{[]string{"--of", "service/checkout"}, "-f FILE"},
 		{[]string{"-f", shop}, "--of REF"},
-		{[]string{"-f", shop, "--of", "service/chekout"}, "--of service/chekout is not there"},
+		{[]string{"-f", shop, "--of", "service/chekout"}, "of: service/chekout is not there"},
 		{[]string{"-f", shop, "--of", "team/shop"}, "expected a service, a component, or a host"},
 		{[]string{"-f", shop, "--of", "service/checkout", "--at", "noon"}, "expected RFC 3339"},
 	} {

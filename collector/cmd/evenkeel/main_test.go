@@ -23,7 +23,7 @@ func evenkeel(t *testing.T, stdin string, args ...string) (out, errs string, cod
 	t.Helper()
 	var o, e bytes.Buffer
 	// No environment: what runs on files asks no collector.
-	code = ctl.Run(t.Context(), args, ctl.Env{In: strings.NewReader(stdin), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Offline: offline()})
+	code = ctl.Run(t.Context(), args, ctl.Env{In: strings.NewReader(stdin), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Reason: answer})
 	return o.String(), e.String(), code
 }
 

@@ -109,7 +109,6 @@ spec: {service: service/a, objective: 99%, window: {rolling: 1d}, hours: calenda
 		flags []string
 		says  string
 	}{
-		{"", nil, "-f FILE"},
 		{"", []string{"-f", sloDir, "--at", "today"}, "expected RFC 3339"},
 		{"", []string{"-f", sloDir, "--history", "nowhere.csv"}, "no such file"},
 		{"", []string{"-f", sloDir, "--history", file("")}, "h.csv:1:1: the file is empty"},

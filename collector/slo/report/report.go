@@ -10,19 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
-
-// Options say what is asked.
-type Options struct {
-	At time.Time
-	// History is a file of states, as slo.ReadHistory reads it; nil where there is none.
-	History *manifest.File
-	// Hours returns the business hours of a calendar of the set. It may be nil: then an objective with hours is a problem.
-	Hours func(set *manifest.Set, calendar manifest.Ref) (slo.Hours, error)
-}
 
 // Report is the answer. Spans of time are decimal strings of seconds, "2419.2s", exact to the nanosecond.
 type Report struct {
@@ -122,22 +113,12 @@ type Stretch struct {
 	Part string `json:"part"`
 }
 
-// Run reads the files and reports on every SLO among them. Where there are problems, the report is empty.
-func Run(files []manifest.File, opt Options) (Report, []manifest.Problem) {
-	out := Report{APIVersion: manifest.APIVersion, Kind: "SLOReport", At: stamp(opt.At), SLOs: []SLO{}}
-	set, problems := overload.CheckFiles(files)
-	var rows []slo.Row
-	if opt.History != nil {
-		var more []manifest.Problem
-		rows, more = slo.ReadHistory(opt.History.Name, opt.History.Text)
-		problems = append(problems, more...)
-		problems = append(problems, strangers(set, rows, opt.History.Name)...)
-	}
-	if len(problems) > 0 {
-		return out, problems
-	}
-	for r, m := range manifest.Of[manifest.SLO](set) {
-		one, problem := of(set, r, m, rows, opt)
+// Of reports on every SLO of a picture. Where there are problems, the report is empty.
+func Of(p *picture.Picture) (Report, []manifest.Problem) {
+	out := Report{APIVersion: manifest.APIVersion, Kind: "SLOReport", At: stamp(p.At), SLOs: []SLO{}}
+	var problems []manifest.Problem
+	for r, m := range manifest.Of[manifest.SLO](p.Set) {
+		one, problem := of(p, r, m)
 		if problem != nil {
 			problems = append(problems, *problem)
 			continue
@@ -150,31 +131,10 @@ func Run(files []manifest.File, opt Options) (Report, []manifest.Problem) {
 	return out, problems
 }
 
-// strangers tells of the services of a history that the manifests do not know, each once.
-func strangers(set *manifest.Set, rows []slo.Row, file string) []manifest.Problem {
-	var out []manifest.Problem
-	var known []string
-	for r := range manifest.Of[manifest.Service](set) {
-		known = append(known, string(r.Ref()))
-	}
-	told := map[manifest.Ref]bool{}
-	for _, row := range rows {
-		if _, ok := set.Get(row.Ref); ok || told[row.Ref] {
-			continue
-		}
-		told[row.Ref] = true
-		out = append(out, manifest.Problem{
-			File: file, Line: row.Line, Column: row.Column,
-			Text: fmt.Sprintf("%s is not among the manifests", row.Ref), Hint: manifest.Nearest(string(row.Ref), known),
-		})
-	}
-	return out
-}
-
-func of(set *manifest.Set, r *manifest.Resource, m *manifest.SLO, rows []slo.Row, opt Options) (SLO, *manifest.Problem) {
+func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO) (SLO, *manifest.Problem) {
 	refuse := func(path, text string) (SLO, *manifest.Problem) {
-		p := r.ProblemAt(path, text, "")
-		return SLO{}, &p
+		problem := r.ProblemAt(path, text, "")
+		return SLO{}, &problem
 	}
 	spec, err := slo.Of(m)
 	if err != nil {
@@ -182,19 +142,16 @@ func of(set *manifest.Set, r *manifest.Resource, m *manifest.SLO, rows []slo.Row
 	}
 	var hours slo.Hours
 	if m.Hours != "" {
-		if opt.Hours == nil {
-			return refuse("spec.hours", fmt.Sprintf("the hours of %s cannot be read by this version", m.Hours))
-		}
-		if hours, err = opt.Hours(set, m.Hours); err != nil {
+		if hours, err = p.Calendar(m.Hours); err != nil {
 			return refuse("spec.hours", err.Error())
 		}
 	}
-	history := slo.Segments(rows, m.Service, opt.At)
-	since := opt.At
+	history := slo.Segments(p.History, m.Service, p.At)
+	since := p.At
 	if len(history) > 0 {
 		since = history[0].From
 	}
-	res, stretches, err := slo.Evaluate(spec, hours, since, history, opt.At)
+	res, stretches, err := slo.Evaluate(spec, hours, since, history, p.At)
 	if err != nil {
 		return refuse("spec", err.Error())
 	}

@@ -1,0 +1,68 @@
+package collector
+
+import (
+	"context"
+	"time"
+
+	"github.com/evenkeel/evenkeel/collector/api"
+	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/collector/reason"
+	"github.com/evenkeel/evenkeel/collector/servicemap"
+	"github.com/evenkeel/evenkeel/collector/slo"
+	"github.com/evenkeel/evenkeel/pkg/health"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+type reasoner struct{ *backend }
+
+// Ask answers out of a picture of what is known now. What is supposed is set in a copy of it: the live map is never touched.
+func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assumption, at time.Time, args map[string]string) ([]byte, []manifest.Problem, error) {
+	var p *picture.Picture
+	if err := b.decider.ask(ctx, func(now time.Time) {
+		if at.IsZero() {
+			at = now
+		}
+		p = b.decider.picture(now, at)
+	}); err != nil {
+		return nil, nil, err
+	}
+	if len(suppose) > 0 {
+		opt := picture.Options{At: at, Set: map[string]string{}}
+		for _, s := range suppose {
+			opt.Set[s.Ref], opt.Broke = s.Level, append(opt.Broke, s.Ref)
+		}
+		var problems []manifest.Problem
+		if p, problems = p.With(opt); len(problems) > 0 {
+			return nil, problems, nil
+		}
+	}
+	return reason.Answer(question, p, args)
+}
+
+// picture returns what is known now, with values read at a moment. It is for the decider's goroutine.
+func (d *decider) picture(now, at time.Time) *picture.Picture {
+	p := &picture.Picture{
+		At: at, Set: d.keeper.Set(), Map: d.snapshot.Load(), Since: map[manifest.Ref]time.Time{}, Incidents: d.book.List(now),
+		History: d.history.Rows(),
+	}
+	for _, i := range p.Incidents {
+		if i.ResolvedAt.IsZero() {
+			p.Since[manifest.Ref(i.Cause)] = i.OpenedAt
+		}
+	}
+	return p
+}
+
+// states is where the services stand of which something changed, for the history.
+func states(old, s *servicemap.Snapshot, at time.Time) []slo.Row {
+	services := s.ServicesSince(old)
+	out := make([]slo.Row, len(services))
+	for i, ref := range services {
+		r, _ := s.Range(ref)
+		out[i] = slo.Row{Ref: ref, At: at, State: slo.State{Health: r}}
+		if r.Low > health.Info {
+			out[i].Origin = picture.Origin(s, ref)
+		}
+	}
+	return out
+}
