@@ -31,6 +31,10 @@ func kinds() []kind {
 		kindOf(KindSLO, checkSLO),
 		kindOf(KindTeam, checkTeam),
 		kindOf(KindVendor, checkVendor),
+		kindOf(KindAgreement, checkAgreement),
+		kindOf(KindMaintenance, checkMaintenance),
+		kindOf(KindChange, checkChange),
+		kindOf(KindHostTemplate, checkHostTemplate),
 	}
 }
 
@@ -40,10 +44,7 @@ func kindOf[T any](name string, check func(*checker, *T)) kind {
 
 // laterKinds are kinds of the model that this version does not read yet. A reference to one is held to its form only.
 func laterKinds() []string {
-	return []string{
-		"Agreement", "Maintenance", "Change", "Device", "Channel", "Route", "Role",
-		"Binding", "HostTemplate",
-	}
+	return []string{"Device", "Channel", "Route", "Role", "Binding"}
 }
 
 func lookupKind(name string) (kind, bool) {
@@ -144,6 +145,7 @@ func (c *checker) labels(at string, labels map[string]string) {
 
 func checkService(c *checker, s *Service) {
 	if v := s.Value; v != nil {
+		c.textLine("spec.value.author", "the author", v.Author)
 		if v.PerHour < 0 {
 			c.problemf("spec.value.perHour", "value per hour %s is below 0", v.PerHour)
 		}

@@ -38,8 +38,12 @@ func checkVendor(c *checker, v *Vendor) {
 	if oneLine(v.Contract) != "" {
 		c.problem("spec.contract", "the contract's number "+oneLine(v.Contract), "")
 	}
-	for i, t := range v.Targets {
-		at := fmt.Sprintf("spec.targets[%d]", i)
+	c.targets("spec.targets", v.Targets)
+}
+
+func (c *checker) targets(list string, targets []Target) {
+	for i, t := range targets {
+		at := fmt.Sprintf("%s[%d]", list, i)
 		if t.Response == 0 && t.Restore == 0 {
 			c.problem(at, at+" promises nothing", "it takes response, restore or both")
 		}
@@ -49,7 +53,7 @@ func checkVendor(c *checker, v *Vendor) {
 		if i == 0 || t.Priority == 0 {
 			continue
 		}
-		before := v.Targets[i-1]
+		before := targets[i-1]
 		switch {
 		case t.Priority <= before.Priority:
 			c.problemf(at+".priority", "priority %d after %d: the highest, 1, comes first, and each stands once", t.Priority, before.Priority)

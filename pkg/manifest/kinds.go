@@ -3,6 +3,7 @@ package manifest
 import (
 	"time"
 
+	"github.com/evenkeel/evenkeel/pkg/civil"
 	"github.com/evenkeel/evenkeel/pkg/health"
 )
 
@@ -29,6 +30,10 @@ type Value struct {
 	Calendar Ref     `json:"calendar,omitempty" manifest:"ref=calendar"`
 	// Loss is the fraction of the value that is lost at a level and above; empty means all of it at critical.
 	Loss map[health.Level]Decimal `json:"loss,omitempty"`
+	// Author is who priced it, and Date the day on which they did. Where they are not stated, the collector knows who applied
+	// the value and when.
+	Author string     `json:"author,omitempty"`
+	Date   *civil.Day `json:"date,omitempty"`
 }
 
 // Dependency is one edge of the map.
@@ -183,6 +188,13 @@ type Guarantee struct {
 type Host struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Address string            `json:"address,omitempty"`
+}
+
+// HostTemplate adds labels to hosts. It sees the labels that hosts have without any template; a label that a host has already
+// stays, and of two templates that add one the first by name does.
+type HostTemplate struct {
+	Hosts  *Hosts            `json:"hosts" manifest:"required"`
+	Labels map[string]string `json:"labels" manifest:"required"`
 }
 
 // Detector turns a signal into verdicts.

@@ -41,8 +41,8 @@ type Vendor struct {
 	Targets  []Target  `json:"targets,omitempty"`
 }
 
-// Target is what a contract promises for a priority, 1 the highest: how soon somebody responds, how soon it works again. Both
-// count in hours of the contract; at least one is set.
+// Target is what a contract or an agreement promises for a priority, 1 the highest: how soon somebody responds, how soon it
+// works again. Both count in its hours; at least one is set.
 type Target struct {
 	Priority int      `json:"priority" manifest:"required,min=1,max=9"`
 	Response Duration `json:"response,omitempty"`

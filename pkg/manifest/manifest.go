@@ -19,6 +19,7 @@ const (
 	KindService           = "Service"
 	KindComponent         = "Component"
 	KindHost              = "Host"
+	KindHostTemplate      = "HostTemplate"
 	KindDetector          = "Detector"
 	KindRunbook           = "Runbook"
 	KindRemediationPolicy = "RemediationPolicy"
@@ -34,8 +35,9 @@ type Metadata struct {
 	RenamedFrom string `json:"renamedFrom,omitempty"`
 }
 
-// Resource is one document. Spec points to the struct of its kind: *Service, *Component, *Host, *Detector, *Runbook,
-// *RemediationPolicy, *Calendar, *SLO, *Team or *Vendor. A Resource is not changed after it was parsed and may be shared.
+// Resource is one document. Spec points to the struct of its kind: *Service, *Component, *Host, *HostTemplate, *Detector,
+// *Runbook, *RemediationPolicy, *Calendar, *SLO, *Team, *Vendor, *Agreement, *Maintenance or, of kind Change, *ChangeRecord. A
+// Resource is not changed after it was parsed and may be shared.
 type Resource struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`

@@ -77,8 +77,8 @@ func mistakes() []mistake {
 		},
 		{
 			"kind of a later version",
-			"apiVersion: evenkeel/v1\nkind: Agreement\nmetadata: {name: a}\n",
-			`f.yaml:2:7: kind Agreement is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, Calendar, SLO, Team, Vendor)`,
+			"apiVersion: evenkeel/v1\nkind: Channel\nmetadata: {name: a}\n",
+			`f.yaml:2:7: kind Channel is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, Calendar, SLO, Team, Vendor, Agreement, Maintenance, Change, HostTemplate)`,
 		},
 		{
 			"wrong version",
