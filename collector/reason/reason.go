@@ -16,6 +16,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/simulate"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
+	"github.com/evenkeel/evenkeel/collector/starter"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -33,6 +34,7 @@ var questions = map[string]question{
 	"recovery-plan": {nil, recoveryPlan},
 	"slo":           {nil, objectives},
 	"contacts":      {[]string{"of"}, contacts},
+	"map-init":      {[]string{"role", "app", "owner"}, starterMap},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name
@@ -95,4 +97,9 @@ func contacts(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 		return nil, nil, fmt.Errorf("of: %w", err)
 	}
 	return answer, nil, nil
+}
+
+func starterMap(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	m, err := starter.Of(p, starter.Options{Role: a["role"], App: a["app"], Owner: a["owner"]})
+	return m, nil, err
 }
