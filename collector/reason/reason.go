@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/evenkeel/evenkeel/collector/contact"
+	"github.com/evenkeel/evenkeel/collector/maptest"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/simulate"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
@@ -64,8 +65,19 @@ func expected(takes []string) string {
 	return ": expected " + strings.Join(takes, ", ")
 }
 
+// test is a question of files alone: it draws a picture for each of the cases that they hold.
+const test = "test"
+
 // FromFiles draws the picture of files and answers out of it.
 func FromFiles(name string, files []manifest.File, opt picture.Options, a Args) ([]byte, []manifest.Problem, error) {
+	if name == test {
+		report, problems := maptest.Run(files)
+		if len(problems) > 0 {
+			return nil, problems, nil
+		}
+		b, err := json.Marshal(report)
+		return b, nil, err
+	}
 	p, problems := picture.FromFiles(files, opt)
 	if len(problems) > 0 {
 		return nil, problems, nil
