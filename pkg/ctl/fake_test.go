@@ -37,11 +37,11 @@ const address = "127.0.0.1:8425" // on a network in memory
 // fake is a collector that answers every method with what the test says, over TLS on a network in memory.
 type fake struct {
 	*testing.T
-	net     *memnet.Network
-	ca      *identity.CA
-	home    string
-	reason  ctl.Reason
-	env     map[string]string
+	net    *memnet.Network
+	ca     *identity.CA
+	home   string
+	reason ctl.Reason
+	env    map[string]string
 
 	mu       sync.Mutex
 	replies  map[string][]proto.Message // by full method
