@@ -108,7 +108,8 @@ func TestPureReasoning(t *testing.T) {
 	for path, p := range all {
 		if !under(path, "pkg/health", "pkg/manifest", "pkg/metric", "pkg/chain", "pkg/civil", "pkg/recur", "pkg/calendar",
 			"collector/overload", "collector/servicemap", "collector/cause", "collector/cost", "collector/recovery",
-			"collector/incident", "collector/picture", "collector/reason", "collector/simulate", "collector/slo", "collector/contact") {
+			"collector/incident", "collector/picture", "collector/reason", "collector/simulate", "collector/slo", "collector/contact",
+			"collector/explain") {
 			continue
 		}
 		for _, dep := range p.Deps {

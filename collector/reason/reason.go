@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/evenkeel/evenkeel/collector/contact"
+	"github.com/evenkeel/evenkeel/collector/explain"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/simulate"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
@@ -33,6 +34,8 @@ var questions = map[string]question{
 	"recovery-plan": {nil, recoveryPlan},
 	"slo":           {nil, objectives},
 	"contacts":      {[]string{"of"}, contacts},
+	"cause":         {nil, causes},
+	"impact":        {[]string{"of"}, impact},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name
@@ -95,4 +98,16 @@ func contacts(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 		return nil, nil, fmt.Errorf("of: %w", err)
 	}
 	return answer, nil, nil
+}
+
+func causes(p *picture.Picture, _ Args) (any, []manifest.Problem, error) {
+	return explain.Of(p), nil, nil
+}
+
+func impact(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	if a["of"] == "" {
+		return nil, nil, fmt.Errorf("of: say which part, such as component/web@web-1 or host/web-1")
+	}
+	out, err := explain.ImpactOf(p, manifest.Ref(a["of"]))
+	return out, nil, err
 }

@@ -212,3 +212,22 @@ func TestRecoveryPlanShop(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }
+
+// The verbs that explain, on the example map.
+func TestExplainShop(t *testing.T) {
+	for name, args := range map[string][]string{
+		"cause":        {"cause", "-f", shop, "--set", "component/database@db1=critical", "--set", "component/batch@db1=major"},
+		"cause-well":   {"cause", "-f", shop},
+		"impact":       {"impact", "-f", shop, "component/database@db1"},
+		"impact-spare": {"impact", "-f", shop, "component/web@web1"},
+	} {
+		out, errs, code := evenkeel(t, "", append(args, "--at", "2026-11-25T10:00:00Z")...)
+		if code != 0 || errs != "" {
+			t.Errorf("%s: exit %d, %s", name, code, errs)
+		}
+		golden(t, name, out)
+	}
+	if _, errs, code := evenkeel(t, "", "impact", "-f", shop, "component/sna"); code != ctl.ExitUsage || !strings.Contains(errs, `did you mean "component/san"?`) {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
