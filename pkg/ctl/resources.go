@@ -67,8 +67,12 @@ func (a *app) complain(problems []*operatorv1.Problem) error {
 	return usage("%s found, nothing was changed", n)
 }
 
+// problemLine writes a problem with its place; one of what stands in no file has none.
 func problemLine(p *operatorv1.Problem) string {
-	s := fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
+	s := p.Text
+	if p.File != "" {
+		s = fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
+	}
 	if p.Hint != "" {
 		s += " (" + p.Hint + ")"
 	}
