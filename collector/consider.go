@@ -63,7 +63,8 @@ const stealing = 0.10
 // situation describes a host as the planner needs it.
 func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 	s := remedy.Situation{At: now, Host: h.name, HostKnown: d.fleet.Known(h.name)}
-	graph := d.health.Graph()
+	graph, snapshot := d.health.Graph(), d.snapshot.Load()
+	_, s.Maintenance = snapshot.Maintenance(manifest.RefOf(manifest.KindHost, h.name))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.Actor = h.actor
@@ -87,6 +88,7 @@ func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 		if worth.Priced {
 			c.Value.Money, c.Value.Currency = worth.Money.Float(), worth.Currency
 		}
+		_, c.Maintenance = snapshot.Maintenance(m.Ref)
 		for _, service := range graph.ServicesAbove(m.Ref) {
 			c.Services = append(c.Services, string(service))
 		}

@@ -264,11 +264,12 @@ func (d *decider) signals(h *host) []servicemap.Signal {
 
 // judge publishes the map and keeps the incidents up to date with it.
 func (d *decider) judge(now time.Time) {
+	d.health.Update(now) // maintenance begins and ends by itself
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
 	d.history.Record(states(old, snapshot, now)...)
-	for _, i := range d.book.Observe(now, d.causes(snapshot, now)) {
+	for _, i := range d.book.Observe(now, d.muted(now, snapshot, d.causes(snapshot, now))) {
 		d.changed(i)
 	}
 }

@@ -18,6 +18,7 @@ type reasoner struct{ *backend }
 // Ask answers out of a picture of what is known now. What is supposed is set in a copy of it: the live map is never touched.
 func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assumption, at time.Time, args map[string]string) ([]byte, []manifest.Problem, error) {
 	var p *picture.Picture
+	another := !at.IsZero() // moment, with other maintenance
 	if err := b.decider.ask(ctx, func(now time.Time) {
 		if at.IsZero() {
 			at = now
@@ -26,7 +27,7 @@ func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assump
 	}); err != nil {
 		return nil, nil, err
 	}
-	if len(suppose) > 0 {
+	if len(suppose) > 0 || another {
 		opt := picture.Options{At: at, Set: map[string]string{}}
 		for _, s := range suppose {
 			opt.Set[s.Ref], opt.Broke = s.Level, append(opt.Broke, s.Ref)
@@ -60,7 +61,9 @@ func states(old, s *servicemap.Snapshot, at time.Time) []slo.Row {
 	for i, ref := range services {
 		r, _ := s.Range(ref)
 		out[i] = slo.Row{Ref: ref, At: at, State: slo.State{Health: r}}
-		if r.Low > health.Info {
+		if _, ok := s.Maintenance(ref); ok {
+			out[i].Origin = slo.Planned
+		} else if r.Low > health.Info {
 			out[i].Origin = picture.Origin(s, ref)
 		}
 	}

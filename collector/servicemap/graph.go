@@ -32,6 +32,7 @@ type Graph struct {
 	hosts  []Host
 
 	services []manifest.Ref // sorted
+	works    []work
 }
 
 type node struct {
@@ -88,6 +89,7 @@ func New(set *manifest.Set, hosts []Host) (*Graph, error) {
 		maps.Copy(b.hosts[r.Metadata.Name], r.Metadata.Labels)
 		maps.Copy(b.hosts[r.Metadata.Name], h.Labels)
 	}
+	b.applyTemplates()
 	for r, spec := range manifest.Of[manifest.Calendar](set) {
 		c, err := calendar.New(spec)
 		if err != nil {
@@ -246,7 +248,7 @@ func (b *builder) finish() (*Graph, error) {
 	for _, name := range b.names {
 		g.hosts = append(g.hosts, Host{name, b.hosts[name]})
 	}
-	return g, nil
+	return g, b.works(g)
 }
 
 // order returns the nodes from the ground up (depth first, without recursion: a chain may be as long as the map).

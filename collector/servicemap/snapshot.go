@@ -16,6 +16,7 @@ type Snapshot struct {
 	graph    *Graph
 	pages    []*page
 	at       time.Time
+	away     away
 	assumeOK bool
 }
 
@@ -66,12 +67,12 @@ func LevelText(r health.Range) string {
 func (s *Snapshot) State() *State {
 	return &State{
 		graph: s.graph, opt: Options{AssumeOK: s.assumeOK}, pages: slices.Clone(s.pages), mine: make([]bool, len(s.pages)),
-		dirty: newRanks(len(s.graph.nodes)), at: s.at,
+		dirty: newRanks(len(s.graph.nodes)), at: s.at, away: s.away,
 	}
 }
 
-// ServicesSince returns the services whose health is not what it was in an older snapshot, sorted; all of them where that is nil or
-// of another map. It looks only at what changed.
+// ServicesSince returns the services whose health is not what it was in an older snapshot, or whose maintenance began or ended
+// since, sorted; all of them where that is nil or of another map. It looks only at what changed.
 func (s *Snapshot) ServicesSince(old *Snapshot) []manifest.Ref {
 	if old == nil || old.graph != s.graph {
 		return s.graph.services
@@ -87,8 +88,13 @@ func (s *Snapshot) ServicesSince(old *Snapshot) []manifest.Ref {
 			}
 		}
 	}
+	for i := range s.away.turned(&old.away) {
+		if ref := s.graph.nodes[i].ref; ref.Kind() == "service" {
+			out = append(out, ref)
+		}
+	}
 	slices.Sort(out)
-	return out
+	return slices.Compact(out)
 }
 
 // Graph returns the map that the snapshot is of.
@@ -165,7 +171,7 @@ func (s *Snapshot) inputs(i int32) []health.Input {
 	n := &s.graph.nodes[i]
 	in := make([]health.Input, len(n.inputs))
 	for k, e := range n.inputs {
-		in[k] = health.Input{Range: s.result(e.to).Range, Edge: e.how, Weight: e.weight, Essential: e.essential}
+		in[k] = health.Input{Range: s.result(e.to).Range, Edge: e.how, Weight: e.weight, Essential: e.essential, Away: s.away.has(e.to)}
 	}
 	return in
 }
@@ -203,6 +209,14 @@ func (s *Snapshot) Worth(service manifest.Ref, at time.Time) Value {
 }
 
 func (s *Snapshot) why(i int32) Why {
+	w := s.whatIs(i)
+	if m, ok := s.Maintenance(s.graph.nodes[i].ref); ok {
+		w.Text = m.String() + "; " + w.Text
+	}
+	return w
+}
+
+func (s *Snapshot) whatIs(i int32) Why {
 	n := &s.graph.nodes[i]
 	signals := s.pages[i/pageSize].signals[i%pageSize]
 	if len(n.inputs) == 0 && !n.hasRuleOverNothing() {
@@ -222,7 +236,7 @@ func (s *Snapshot) why(i int32) Why {
 		}
 		w.Inputs = append(w.Inputs, WhyInput{string(s.graph.nodes[e.to].ref), LevelText(in[k].Range), mapped, e.weight, counted})
 	}
-	w.Text = s.ruleText(n, in)
+	w.Text = s.ruleText(n, in) + s.awayText(n, in)
 	if own := s.own(i); len(signals) > 0 || own != health.Exactly(health.OK) {
 		w.Inputs = append(w.Inputs, WhyInput{string(n.ref), LevelText(own), LevelText(own), 1, true})
 		w.Text += "; the node itself: " + s.leafText(n, own, signals)

@@ -44,6 +44,7 @@ type State struct {
 	mine  []bool // pages that no snapshot shares
 	dirty ranks
 	at    time.Time
+	away  away
 }
 
 // NewState returns the state of a map of which nothing was told yet.
@@ -78,12 +79,14 @@ func (s *State) Rebase(g *Graph) *State {
 // Graph returns the map.
 func (s *State) Graph() *Graph { return s.graph }
 
-// Update takes in signals and brings everything above them up to date. It returns the nodes whose health changed, in the
-// order of their numbers, from the ground up. Signals about nodes that are not on the map are dropped.
+// Update takes in signals, and the maintenance that begins or ends by a moment, and brings everything above them up to date.
+// It returns the nodes whose health changed, in the order of their numbers, from the ground up. Signals about nodes that are
+// not on the map are dropped.
 func (s *State) Update(at time.Time, signals ...Signal) []manifest.Ref {
 	if at.After(s.at) {
 		s.at = at
 	}
+	s.turn(at)
 	for _, sig := range signals {
 		i, ok := s.graph.index[sig.Ref]
 		if !ok || !s.tell(i, sig) {
@@ -188,7 +191,7 @@ func (s *State) reduce(i int32) health.Result {
 	var few [16]health.Input
 	in := few[:0]
 	for _, e := range n.inputs {
-		in = append(in, health.Input{Range: s.result(e.to).Range, Edge: e.how, Weight: e.weight, Essential: e.essential})
+		in = append(in, health.Input{Range: s.result(e.to).Range, Edge: e.how, Weight: e.weight, Essential: e.essential, Away: s.away.has(e.to)})
 	}
 	return n.rule.Reduce(in, s.own(i))
 }
@@ -203,7 +206,7 @@ func (n *node) hasRuleOverNothing() bool {
 // hundred words for a hundred thousand nodes.
 func (s *State) Snapshot() *Snapshot {
 	clear(s.mine)
-	return &Snapshot{graph: s.graph, pages: slices.Clone(s.pages), at: s.at, assumeOK: s.opt.AssumeOK}
+	return &Snapshot{graph: s.graph, pages: slices.Clone(s.pages), at: s.at, away: s.away, assumeOK: s.opt.AssumeOK}
 }
 
 // SignalsOf returns what a verdict says of the nodes of the map: of its host; of the component that is its subject, as a

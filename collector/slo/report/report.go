@@ -146,7 +146,7 @@ func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO) (SLO, *manife
 			return refuse("spec.hours", err.Error())
 		}
 	}
-	history := slo.Segments(p.History, m.Service, p.At)
+	history := planned(slo.Segments(p.History, m.Service, p.At), p.Map.Graph(), m.Service)
 	since := p.At
 	if len(history) > 0 {
 		since = history[0].From

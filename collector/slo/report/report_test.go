@@ -47,3 +47,38 @@ func TestHours(t *testing.T) {
 		t.Errorf("%+v", s.Burns)
 	}
 }
+
+// A declared maintenance of the service is planned time, whatever the history says.
+func TestDeclaredMaintenanceIsPlanned(t *testing.T) {
+	text := model + `---
+apiVersion: evenkeel/v1
+kind: Team
+metadata: {name: ops}
+---
+apiVersion: evenkeel/v1
+kind: Maintenance
+metadata: {name: m}
+spec:
+  refs: [service/a]
+  window: {timezone: UTC, start: 2026-11-24T11:45, end: 2026-11-25T08:15}
+  reason: firmware
+  owner: team/ops
+`
+	p, problems := picture.FromFiles([]manifest.File{{Name: "m", Text: []byte(text)}}, picture.Options{
+		At: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC),
+		History: &manifest.File{Name: "h", Text: []byte("ref,time,level,origin\nservice/a,2026-11-24T00:00:00Z,ok,\n" +
+			"service/a,2026-11-24T11:30:00Z,critical,own\nservice/a,2026-11-25T09:00:00Z,ok,\n")},
+	})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	r, problems := report.Of(p)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	e := r.SLOs[0].Evaluation
+	// Of 5400s bad, 900s lie on either evening and morning of the window.
+	if e.Bad["own"] != "3600s" || e.Bad["planned"] != "1800s" || e.Excluded != "1800s" || e.Good != "16200s" {
+		t.Errorf("%+v", e)
+	}
+}

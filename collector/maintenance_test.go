@@ -1,0 +1,95 @@
+package collector
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/evenkeel/evenkeel/collector/incident"
+	"github.com/evenkeel/evenkeel/collector/slo"
+	"github.com/evenkeel/evenkeel/collector/state"
+	"github.com/evenkeel/evenkeel/pkg/command"
+)
+
+// The clock of a bubble begins at midnight of 2000-01-01.
+const firstMinute = `
+---
+apiVersion: evenkeel/v1
+kind: Team
+metadata: {name: on-site}
+---
+apiVersion: evenkeel/v1
+kind: Maintenance
+metadata: {name: firmware}
+spec:
+  refs: [REF]
+  window: {timezone: UTC, start: 2000-01-01, duration: 60s}
+  reason: firmware
+  owner: team/on-site
+`
+
+// While a host is in maintenance, nothing opens and nothing is done; what is still bad afterwards is taken up then.
+func TestMaintenanceOfAHostMutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), shopMap+strings.Replace(firstMinute, "REF", "host/a", 1))
+		defer w.stop()
+		a := w.shop()
+		a.actor("cpu.weight", command.Target{Cgroup: "/demo/batch"})
+		a.run(15)
+		a.crowded()
+		a.run(30)
+		if n := len(w.commands(command.Apply)); n != 0 || len(w.incidents()) != 0 {
+			t.Fatalf("in maintenance: %d commands, incidents %+v", n, w.incidents())
+		}
+		a.run(20)
+		if n := len(w.commands(command.Apply)); n == 0 || len(w.incidents()) != 1 {
+			t.Fatalf("afterwards: %d commands, incidents %+v", n, w.incidents())
+		}
+	})
+}
+
+// What is in maintenance is not squeezed for others.
+func TestMaintenanceOfAComponentBlocksShedding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), shopMap+strings.Replace(firstMinute, "REF", "component/batch", 1))
+		defer w.stop()
+		a := w.shop()
+		a.actor("cpu.weight", command.Target{Cgroup: "/demo/batch"})
+		a.run(15)
+		a.crowded()
+		a.run(30)
+		if n := len(w.commands(command.Apply)); n != 0 {
+			t.Fatalf("%d commands", n)
+		}
+		open := w.incidents()
+		if len(open) != 1 || open[0].State == incident.Resolved {
+			t.Fatalf("incidents: %+v", open)
+		}
+		plan, _ := w.executor.ExplainIncident(open[0].ID)
+		for _, c := range plan.Candidates {
+			if c.Component == "component/batch" && c.Why != "it is in maintenance" {
+				t.Errorf("batch: %+v", c)
+			}
+		}
+	})
+}
+
+// The history says that the time of a service was planned, from the beginning of its maintenance to the end.
+func TestMaintenanceOfAServiceIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), shopMap+strings.Replace(firstMinute, "REF", "service/shop", 1))
+		defer w.stop()
+		a := w.shop()
+		a.run(90)
+		var got []string
+		for _, row := range w.decider.history.Rows() {
+			if row.Ref == "service/shop" {
+				got = append(got, row.At.UTC().Format("05 ")+row.Origin.String())
+			}
+		}
+		text := strings.Join(got, ", ")
+		if !strings.Contains(text, slo.Planned.String()) || strings.HasSuffix(text, slo.Planned.String()) {
+			t.Errorf("kept: %s", text)
+		}
+	})
+}
