@@ -36,6 +36,7 @@ var questions = map[string]question{
 	"contacts":      {[]string{"of"}, contacts},
 	"cause":         {nil, causes},
 	"impact":        {[]string{"of"}, impact},
+	"whatif":        {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name

@@ -226,3 +226,18 @@ func (s *Snapshot) awayText(n *node, in []health.Input) string {
 	}
 	return text
 }
+
+// Worked returns the nodes that a maintenance takes away, sorted; nothing where there is none of that name.
+func (g *Graph) Worked(maintenance manifest.Ref) []manifest.Ref {
+	var out []manifest.Ref
+	for i := range g.works {
+		if g.works[i].ref != maintenance {
+			continue
+		}
+		for _, n := range g.works[i].nodes {
+			out = append(out, g.nodes[n].ref)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

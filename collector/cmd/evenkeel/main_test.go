@@ -231,3 +231,29 @@ func TestExplainShop(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }
+
+// What-if on the example map: taken out on a sale day, and the cheapest window of two weeks.
+func TestWhatIfShop(t *testing.T) {
+	args := []string{"whatif", "-f", shop, "--at", "2026-11-25T10:00:00Z", "--take", "component/database", "--from", "2026-11-28T10:00:00Z", "--for", "30m", "--horizon", "14d"}
+	out, errs, code := evenkeel(t, "", args...)
+	if code != 0 || errs != "" {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	golden(t, "whatif", out)
+	if out, errs, code = evenkeel(t, "", append(args, "-o", "json")...); code != 0 || errs != "" {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	golden(t, "whatif.json", out)
+	for _, tt := range [][2]string{
+		{"--take component/db --for 1h", "take: component/db is not on the map"},
+		{"--take component/san", "say what is done and for how long"},
+		{"--take component/san --for soon", `for: "soon" is not a duration`},
+		{"--take component/san --for 1h --from noon", `from: "noon" is not a time`},
+		{"--set component/san --for 1h", "expected REF=LEVEL"},
+		{"--change change/none", "change/none is not there"},
+	} {
+		if _, errs, code := evenkeel(t, "", append([]string{"whatif", "-f", shop}, strings.Fields(tt[0])...)...); code != ctl.ExitUsage || !strings.Contains(errs, tt[1]) {
+			t.Errorf("%s: exit %d, %s", tt[0], code, errs)
+		}
+	}
+}

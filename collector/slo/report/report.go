@@ -7,7 +7,6 @@ package report
 import (
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/picture"
@@ -146,7 +145,7 @@ func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO) (SLO, *manife
 			return refuse("spec.hours", err.Error())
 		}
 	}
-	history := planned(slo.Segments(p.History, m.Service, p.At), p.Map.Graph(), m.Service)
+	history := p.States(m.Service)
 	since := p.At
 	if len(history) > 0 {
 		since = history[0].From
@@ -157,11 +156,11 @@ func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO) (SLO, *manife
 	}
 	out := SLO{
 		Ref: r.Ref(), Title: m.Title, Service: m.Service, Objective: text(m.Objective), Method: m.MethodInForce(), Bad: m.BadFrom().String(),
-		Hours: m.Hours, Excluded: m.ExcludedInForce(), Budget: seconds(spec.Allowance(res.Period)), Burns: []Burn{},
-		Window: Window{Text: window(m.Window), From: stamp(res.From), To: stamp(res.To), Period: seconds(res.Period)},
+		Hours: m.Hours, Excluded: m.ExcludedInForce(), Budget: slo.Seconds(spec.Allowance(res.Period)), Burns: []Burn{},
+		Window: Window{Text: window(m.Window), From: stamp(res.From), To: stamp(res.To), Period: slo.Seconds(res.Period)},
 	}
 	if m.Slice != nil {
-		out.Slice = &Slice{Length: seconds(m.Slice.Length.Std())}
+		out.Slice = &Slice{Length: slo.Seconds(m.Slice.Length.Std())}
 		if m.Slice.Target != nil {
 			out.Slice.Target = text(*m.Slice.Target)
 		}
@@ -177,7 +176,7 @@ func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO) (SLO, *manife
 
 func burn(b *slo.Burn, known bool) Burn {
 	out := Burn{
-		Long: seconds(b.Long), Short: seconds(b.Short), Share: fmt.Sprintf("%d%%", b.Share), Factor: round(b.Factor), Call: b.Call, Reachable: b.Reachable,
+		Long: slo.Seconds(b.Long), Short: slo.Seconds(b.Short), Share: fmt.Sprintf("%d%%", b.Share), Factor: round(b.Factor), Call: b.Call, Reachable: b.Reachable,
 	}
 	if !known {
 		return out
@@ -198,12 +197,12 @@ func burn(b *slo.Burn, known bool) Burn {
 func evaluation(res *slo.Result, since time.Time, stretches []slo.Stretch) *Evaluation {
 	t := res.Time
 	out := &Evaluation{
-		Since: stamp(since), Scheduled: seconds(t.Scheduled), Good: seconds(t.Good), Unsure: seconds(t.Unsure), Excluded: seconds(t.Excluded),
+		Since: stamp(since), Scheduled: slo.Seconds(t.Scheduled), Good: slo.Seconds(t.Good), Unsure: slo.Seconds(t.Unsure), Excluded: slo.Seconds(t.Excluded),
 		Bad: map[string]string{
-			"own": seconds(t.Bad.Own), "upstream": seconds(t.Bad.Upstream), "vendor": seconds(t.Bad.Vendor),
-			"planned": seconds(t.Bad.Planned), "unknown": seconds(t.Bad.Unknown),
+			"own": slo.Seconds(t.Bad.Own), "upstream": slo.Seconds(t.Bad.Upstream), "vendor": slo.Seconds(t.Bad.Vendor),
+			"planned": slo.Seconds(t.Bad.Planned), "unknown": slo.Seconds(t.Bad.Unknown),
 		},
-		BeforeExistence: seconds(t.BeforeExistence), ToCome: seconds(res.ToCome),
+		BeforeExistence: slo.Seconds(t.BeforeExistence), ToCome: slo.Seconds(res.ToCome),
 		Up: figures(res.Up), LeftOut: figures(res.LeftOut), Outcome: res.InForce().Outcome, Stretches: []Stretch{},
 	}
 	for _, s := range stretches {
@@ -213,14 +212,14 @@ func evaluation(res *slo.Result, since time.Time, stretches []slo.Stretch) *Eval
 }
 
 func figures(f slo.Figures) Figures {
-	out := Figures{Counted: seconds(f.Counted), Budget: seconds(f.Budget), Spent: spread(f.Spent), Left: spread(f.Left)}
+	out := Figures{Counted: slo.Seconds(f.Counted), Budget: slo.Seconds(f.Budget), Spent: spread(f.Spent), Left: spread(f.Left)}
 	if f.Counted > 0 {
 		out.SLI = &Spread{f.SLILow.String() + "%", f.SLIHigh.String() + "%"}
 	}
 	return out
 }
 
-func spread(s slo.Spread) Spread { return Spread{seconds(s.Low), seconds(s.High)} }
+func spread(s slo.Spread) Spread { return Spread{slo.Seconds(s.Low), slo.Seconds(s.High)} }
 
 func window(w manifest.SLOWindow) string {
 	if w.Calendar == "" {
@@ -245,15 +244,5 @@ func orNever(d time.Duration) string {
 	if d == slo.Never {
 		return "never"
 	}
-	return seconds(d)
-}
-
-// seconds writes a span exactly: "0.000000001s".
-func seconds(d time.Duration) string {
-	sign := ""
-	if d < 0 {
-		sign, d = "-", -d
-	}
-	s := fmt.Sprintf("%s%d.%09d", sign, d/time.Second, d%time.Second)
-	return strings.TrimRight(strings.TrimRight(s, "0"), ".") + "s"
+	return slo.Seconds(d)
 }

@@ -1,10 +1,16 @@
-package report
+package picture
 
 import (
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
+
+// States returns what the history has of a service up to the moment of the picture, in order, with what was planned for it. The last
+// state holds on.
+func (p *Picture) States(service manifest.Ref) []slo.Segment {
+	return planned(slo.Segments(p.History, service, p.At), p.Map.Graph(), service)
+}
 
 // planned cuts a history at the maintenance of the service, which is by nobody's fault.
 func planned(history []slo.Segment, g *servicemap.Graph, service manifest.Ref) []slo.Segment {
