@@ -57,7 +57,7 @@ func (p *recoveryPlan) table(w io.Writer) {
 	fmt.Fprintln(w, "\nORDER\tCOST\tTHE PLAN SAVES")
 	how := "no order costs less"
 	if !p.Exact {
-		how = "no order costs less than " + amount(p.LowerBound-hundredth/2, p.Unit) // down, or it would promise too much
+		how = "no order costs less than " + amount(p.LowerBound/hundredth*hundredth, p.Unit) // down, or it would promise too much
 	}
 	fmt.Fprintf(w, "this plan\t%s\t%s\n", amount(p.Cost, p.Unit), how)
 	fmt.Fprintf(w, "first come, first served\t%s\t%s\n", amount(p.FirstComeCost, p.Unit), amount(p.FirstComeCost-p.Cost, p.Unit))
@@ -66,7 +66,11 @@ func (p *recoveryPlan) table(w io.Writer) {
 
 const hundredth manifest.Decimal = 10_000
 
-// amount writes what is not below 0 for people, to the hundredth. The JSON has all of it.
+// amount writes an amount for people, to the nearest hundredth. The JSON has all of it.
 func amount(d manifest.Decimal, unit string) string {
-	return fmt.Sprintf("%s %s", (max(d, 0)+hundredth/2)/hundredth*hundredth, unit)
+	half := hundredth / 2
+	if d < 0 {
+		half = -half
+	}
+	return fmt.Sprintf("%s %s", (d+half)/hundredth*hundredth, unit)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
 // whatIf is the part of the JSON that the tables show.
@@ -19,7 +21,7 @@ type whatIf struct {
 			From, To, Why  string
 			Before, During levelSpan
 		}
-		Lost map[string]string
+		Lost map[string]manifest.Decimal
 	}
 	whatIfWindow
 	Cheapest *struct {
@@ -31,7 +33,7 @@ type whatIf struct {
 }
 
 type whatIfWindow struct {
-	Lost, Anyway map[string]string
+	Lost, Anyway map[string]manifest.Decimal
 	Budgets      []struct {
 		SLO, From, To, Budget string
 		Spent, Left, Without  spreadText
@@ -125,11 +127,11 @@ func (x *whatIf) table(w io.Writer) {
 	}
 }
 
-// amounts writes amounts by unit.
-func amounts(m map[string]string) string {
+// amounts writes amounts by unit, as amount does.
+func amounts(m map[string]manifest.Decimal) string {
 	var out []string
 	for _, unit := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, m[unit]+" "+unit)
+		out = append(out, amount(m[unit], unit))
 	}
 	return dash(strings.Join(out, ", "))
 }
