@@ -21,7 +21,7 @@ type whatIf struct {
 			From, To, Why  string
 			Before, During levelSpan
 		}
-		Lost map[string]manifest.Decimal
+		Lost map[string]string
 	}
 	whatIfWindow
 	Cheapest *struct {
@@ -33,7 +33,7 @@ type whatIf struct {
 }
 
 type whatIfWindow struct {
-	Lost, Anyway map[string]manifest.Decimal
+	Lost, Anyway map[string]string
 	Budgets      []struct {
 		SLO, From, To, Budget string
 		Spent, Left, Without  spreadText
@@ -128,10 +128,14 @@ func (x *whatIf) table(w io.Writer) {
 }
 
 // amounts writes amounts by unit, as amount does.
-func amounts(m map[string]manifest.Decimal) string {
+func amounts(m map[string]string) string {
 	var out []string
 	for _, unit := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, amount(m[unit], unit))
+		text := m[unit] + " " + unit
+		if d, err := manifest.ParseDecimal(m[unit]); err == nil {
+			text = amount(d, unit)
+		}
+		out = append(out, text)
 	}
 	return dash(strings.Join(out, ", "))
 }

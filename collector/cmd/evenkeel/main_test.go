@@ -213,19 +213,24 @@ func TestRecoveryPlanShop(t *testing.T) {
 	}
 }
 
-// The verbs that explain, on the example map.
+// The verbs that explain and judge, on example maps.
 func TestExplainShop(t *testing.T) {
 	for name, args := range map[string][]string{
 		"cause":        {"cause", "-f", shop, "--set", "component/database@db1=critical", "--set", "component/batch@db1=major"},
 		"cause-well":   {"cause", "-f", shop},
 		"impact":       {"impact", "-f", shop, "component/database@db1"},
 		"impact-spare": {"impact", "-f", shop, "component/web@web1"},
+		"coverage":     {"coverage", "-f", shop},
+		"agreements":   {"agreements", "-f", "testdata/agreements", "--incidents", "testdata/incidents.csv"},
 	} {
 		out, errs, code := evenkeel(t, "", append(args, "--at", "2026-11-25T10:00:00Z")...)
 		if code != 0 || errs != "" {
 			t.Errorf("%s: exit %d, %s", name, code, errs)
 		}
 		golden(t, name, out)
+	}
+	if _, errs, code := evenkeel(t, "", "agreements", "-f", shop, "--incidents", "testdata/incidents.csv"); code != ctl.ExitUsage || !strings.Contains(errs, "testdata/incidents.csv:2:3: service/payments is not among the manifests") {
+		t.Errorf("exit %d, %s", code, errs)
 	}
 	if _, errs, code := evenkeel(t, "", "impact", "-f", shop, "component/sna"); code != ctl.ExitUsage || !strings.Contains(errs, `did you mean "component/san"?`) {
 		t.Errorf("exit %d, %s", code, errs)

@@ -1,0 +1,40 @@
+package reason
+
+import (
+	"github.com/evenkeel/evenkeel/collector/agreement"
+	"github.com/evenkeel/evenkeel/collector/coverage"
+	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+func supportCoverage(p *picture.Picture, _ Args) (any, []manifest.Problem, error) {
+	out, err := coverage.Of(p)
+	return out, nil, err
+}
+
+// agreements takes incidents as CSV; those on record where there is none.
+func agreements(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	incidents, problems := incidentsOf(p, a)
+	if len(problems) > 0 {
+		return nil, problems, nil
+	}
+	out, err := agreement.Of(p, incidents)
+	return out, nil, err
+}
+
+func incidentsOf(p *picture.Picture, a Args) ([]agreement.Incident, []manifest.Problem) {
+	name, text, ok := file(a, "incidents")
+	if !ok {
+		return agreement.Known(p), nil
+	}
+	return agreement.Read(p, name, text)
+}
+
+// file returns the text of a file that an argument holds, and what to call it: NAME.file says, or else the argument.
+func file(a Args, arg string) (name string, text []byte, ok bool) {
+	s, ok := a[arg]
+	if name = a[arg+".file"]; name == "" {
+		name = arg
+	}
+	return name, []byte(s), ok
+}
