@@ -162,8 +162,12 @@ func Above(s *servicemap.Snapshot) map[manifest.Ref][]manifest.Ref {
 	return out
 }
 
-// unitOf returns the unit in which what these services lose can be compared.
-func unitOf(s *servicemap.Snapshot, services []manifest.Ref, at time.Time) string {
+// Unit returns the unit in which what these services lose can be compared; where there are none, that of all services, so that
+// a loss of nothing is told in the unit of the others.
+func Unit(s *servicemap.Snapshot, services []manifest.Ref, at time.Time) string {
+	if len(services) == 0 {
+		services = s.Graph().Services()
+	}
 	values := make([]servicemap.Value, len(services))
 	for i, x := range services {
 		values[i] = s.Worth(x, at)
@@ -185,7 +189,7 @@ func Of(s *servicemap.Snapshot, ref manifest.Ref, at time.Time) Report {
 func find(s *servicemap.Snapshot, at time.Time, roots []manifest.Ref) Report {
 	w := trace(s, roots...)
 	services := slices.DeleteFunc(slices.Sorted(maps.Keys(w.seen)), func(x manifest.Ref) bool { return x.Kind() != "service" })
-	report := Report{Unit: unitOf(s, services, at)}
+	report := Report{Unit: Unit(s, services, at)}
 	for _, x := range services {
 		if _, ok := s.Worth(x, at).In(report.Unit); !ok {
 			report.Unranked = append(report.Unranked, x)

@@ -68,6 +68,7 @@ func (a *app) complain(problems []*operatorv1.Problem) error {
 	return usage("%s found, nothing was changed", n)
 }
 
+// problemLine writes a problem with its place; one of what stands in no file has none.
 func problemLine(p *operatorv1.Problem) string {
 	return manifest.Problem{File: p.File, Line: int(p.Line), Column: int(p.Column), Text: p.Text, Hint: p.Hint}.String()
 }
