@@ -36,10 +36,13 @@ var questions = map[string]question{
 	"contacts":      {[]string{"of"}, contacts},
 	"cause":         {nil, causes},
 	"impact":        {[]string{"of"}, impact},
-	"portfolio":     {[]string{"timezone"}, portfolioOf},
-	"coverage":      {nil, supportCoverage},
-	"agreements":    {[]string{"incidents", "incidents.file"}, agreements},
-	"whatif":        {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
+	"report": {
+		[]string{"service", "month", "timezone", "incidents", "incidents.file", "faults", "faults.file", "form"}, reportOf,
+	},
+	"portfolio":  {[]string{"timezone"}, portfolioOf},
+	"coverage":   {nil, supportCoverage},
+	"agreements": {[]string{"incidents", "incidents.file"}, agreements},
+	"whatif":     {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name
