@@ -40,6 +40,8 @@ var questions = map[string]question{
 		[]string{"service", "month", "timezone", "incidents", "incidents.file", "faults", "faults.file", "form"}, reportOf,
 	},
 	"portfolio":  {[]string{"timezone"}, portfolioOf},
+	"review":     {[]string{"outcomes", "outcomes.file"}, review},
+	"changes":    {[]string{"changes", "changes.file"}, changes},
 	"coverage":   {nil, supportCoverage},
 	"agreements": {[]string{"incidents", "incidents.file"}, agreements},
 	"whatif":     {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},

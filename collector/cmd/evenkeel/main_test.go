@@ -222,6 +222,8 @@ func TestExplainShop(t *testing.T) {
 		"impact-spare": {"impact", "-f", shop, "component/web@web1"},
 		"coverage":     {"coverage", "-f", shop},
 		"portfolio":    {"portfolio", "-f", shop, "--history", "testdata/history.csv", "--set", "component/database@db1=critical", "--timezone", "Europe/Berlin"},
+		"review":       {"review", "-f", shop, "--outcomes", "testdata/outcomes.csv"},
+		"changes":      {"changes", "-f", shop, "-f", "testdata/change.yaml", "--changes", "testdata/changes.csv", "--history", "testdata/history.csv", "--set", "component/database@db1=critical"},
 		"agreements":   {"agreements", "-f", "testdata/agreements", "--incidents", "testdata/incidents.csv"},
 	} {
 		out, errs, code := evenkeel(t, "", append(args, "--at", "2026-11-25T10:00:00Z")...)
