@@ -27,6 +27,10 @@ type Cause struct {
 	Loss, AtRisk servicemap.Value
 	// Partial says that beside it there may be causes that were not found.
 	Partial bool
+	// NotInMap says that Ref is a service that is bad while all its parts are well: what makes it bad is not in the map.
+	NotInMap bool
+	// Text says in a clause why the node is a cause: what is said of it, or that the cause is not in the map.
+	Text string
 }
 
 // Report is what makes a map bad. Causes are ranked by Loss in Unit, then by AtRisk, then by level.
@@ -162,8 +166,12 @@ func Above(s *servicemap.Snapshot) map[manifest.Ref][]manifest.Ref {
 	return out
 }
 
-// unitOf returns the unit in which what these services lose can be compared.
-func unitOf(s *servicemap.Snapshot, services []manifest.Ref, at time.Time) string {
+// Unit returns the unit in which what these services lose can be compared; where there are none, that of all services, so that
+// a loss of nothing is told in the unit of the others.
+func Unit(s *servicemap.Snapshot, services []manifest.Ref, at time.Time) string {
+	if len(services) == 0 {
+		services = s.Graph().Services()
+	}
 	values := make([]servicemap.Value, len(services))
 	for i, x := range services {
 		values[i] = s.Worth(x, at)
@@ -185,7 +193,7 @@ func Of(s *servicemap.Snapshot, ref manifest.Ref, at time.Time) Report {
 func find(s *servicemap.Snapshot, at time.Time, roots []manifest.Ref) Report {
 	w := trace(s, roots...)
 	services := slices.DeleteFunc(slices.Sorted(maps.Keys(w.seen)), func(x manifest.Ref) bool { return x.Kind() != "service" })
-	report := Report{Unit: unitOf(s, services, at)}
+	report := Report{Unit: Unit(s, services, at)}
 	for _, x := range services {
 		if _, ok := s.Worth(x, at).In(report.Unit); !ok {
 			report.Unranked = append(report.Unranked, x)
@@ -196,6 +204,14 @@ func find(s *servicemap.Snapshot, at time.Time, roots []manifest.Ref) Report {
 		if c.Level == health.OK {
 			r, _ := s.Range(ref)
 			c.Level = r.Low
+		}
+		c.Text = s.Worst(ref)
+		if c.NotInMap = s.NotInMap(ref); c.NotInMap {
+			c.Text = s.NotInMapText(ref) + "; " + c.Text
+		}
+		if c.Text == "" {
+			n, _ := s.Node(ref)
+			c.Text = n.Why.Text
 		}
 		c.Loss = w.sum(c.Services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Loss(x, at) })
 		c.AtRisk = w.sum(c.Services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Worth(x, at) })

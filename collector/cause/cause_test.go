@@ -129,6 +129,16 @@ func TestPointsDecideWhereMoneyMeetsPoints(t *testing.T) {
 	}
 }
 
+// Where nothing is lost, nothing is told in the unit that a loss would have.
+func TestTheUnitOfNoLoss(t *testing.T) {
+	const mail = shop + "---\nkind: Service\nmetadata: {name: mail}\nspec: {criticality: 3}\n"
+	for docs, want := range map[string]string{shop: "EUR", mail: servicemap.UnitPoints} {
+		if r := cause.Find(state(t, docs, nil).Snapshot(), time.Unix(0, 0)); r.Unit != want || len(r.Causes) != 0 {
+			t.Errorf("%+v: expected %s", r, want)
+		}
+	}
+}
+
 func TestImpact(t *testing.T) {
 	s := state(t, shop, map[manifest.Ref]string{"component/db@h4": "critical", "component/web@h1": "critical"}).Snapshot()
 	for ref, want := range map[manifest.Ref][]manifest.Ref{

@@ -418,13 +418,14 @@ func contract(v *manifest.Vendor) string {
 		fmt.Fprintf(&b, ", contract %s", v.Contract)
 	}
 	for _, t := range v.Targets {
-		fmt.Fprintf(&b, "; priority %d:", t.Priority)
+		var promised []string
 		if t.Response != 0 {
-			fmt.Fprintf(&b, " responds in %s", t.Response)
+			promised = append(promised, fmt.Sprintf("responds in %s", t.Response))
 		}
 		if t.Restore != 0 {
-			fmt.Fprintf(&b, " restores in %s", t.Restore)
+			promised = append(promised, fmt.Sprintf("restores in %s", t.Restore))
 		}
+		fmt.Fprintf(&b, "; priority %d: %s", t.Priority, strings.Join(promised, ", "))
 	}
 	return b.String()
 }

@@ -112,7 +112,7 @@ func TestAgainstTheDefinition(t *testing.T) {
 			t.Fatalf("%+v, wanted %g", got, e)
 		}
 		// The bound is where the share lies just at the edge of what such a bound explains.
-		if l := *got.Least; l > 1e-5 && math.Abs(math.Abs(e-l)-1.959964*math.Sqrt(l*(1-l)/all)) > 1e-3 {
+		if l := *got.Least; all > 0.05 && l > 1e-3 && math.Abs(math.Abs(e-l)-1.959964*math.Sqrt(l*(1-l)/all)) > 1e-3 {
 			t.Fatalf("the bound is %g of %g over %g", l, e, all)
 		}
 		if all < opt.Thin && !strings.Contains(strings.Join(got.Why, " "), "thin") {

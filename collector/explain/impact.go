@@ -87,7 +87,7 @@ func ImpactOf(p *picture.Picture, ref manifest.Ref) (Impact, error) {
 		hit = append(hit, s)
 		out.Hit = append(out.Hit, Change{Ref: s, Title: n.Title, Now: Span(was), Then: Span(n.Range), Why: n.Why.Text})
 	}
-	out.Unit = unitOf(then, append(hit, bad(then)...))
+	out.Unit = cause.Unit(then.Map, append(hit, bad(then)...), p.At)
 	before, after := cause.Loss(p.Map, out.Unit, p.At), cause.Loss(then.Map, out.Unit, p.At)
 	out.PerHour, out.Then, out.Adds = before.Text(out.Unit), after.Text(out.Unit), difference(after, before, out.Unit)
 	for i := range out.Hit {
@@ -115,15 +115,6 @@ func bad(p *picture.Picture) []manifest.Ref {
 		r, _ := p.Map.Range(ref)
 		return r.Low < health.Warning
 	})
-}
-
-// unitOf returns the unit in which what services lose can be compared.
-func unitOf(p *picture.Picture, services []manifest.Ref) string {
-	values := make([]servicemap.Value, len(services))
-	for i, ref := range services {
-		values[i] = p.Map.Worth(ref, p.At)
-	}
-	return servicemap.CommonUnit(values...)
 }
 
 func difference(a, b servicemap.Value, unit string) string {

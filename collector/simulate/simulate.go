@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/cause"
+	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/recovery"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
@@ -49,6 +50,9 @@ type Cause struct {
 	Services []string     `json:"services"`
 	PerHour  string       `json:"perHour"`
 	Unit     string       `json:"unit"`
+	// NotInMap says that Ref is a service that is bad while all its parts are well, Text says so to people. Both are left out otherwise.
+	NotInMap bool   `json:"notInMap,omitempty"`
+	Text     string `json:"text,omitempty"`
 }
 
 // Step is one repair of the recovery plan, by start; teams work side by side.
@@ -79,7 +83,11 @@ func Of(p *picture.Picture) (Simulation, []manifest.Problem) {
 	report := cause.Find(p.Map, p.At)
 	for i := range report.Causes {
 		c := &report.Causes[i]
-		out.Causes = append(out.Causes, Cause{string(c.Ref), c.Level, texts(c.Services), report.PerHour(c), report.Unit})
+		x := Cause{Ref: string(c.Ref), Level: c.Level, Services: texts(c.Services), PerHour: report.PerHour(c), Unit: report.Unit}
+		if c.NotInMap {
+			x.NotInMap, x.Text = true, c.Text
+		}
+		out.Causes = append(out.Causes, x)
 	}
 	plan, err := Recover(p)
 	if err != nil {
@@ -91,9 +99,16 @@ func Of(p *picture.Picture) (Simulation, []manifest.Problem) {
 	return out, nil
 }
 
-// Recover plans the recovery of what is broken in a picture.
+// Recover plans the recovery of what is broken in a picture. How long a repair takes of which the map does not say is the median of the
+// incidents of the same cause that are over, where there are at least three.
 func Recover(p *picture.Picture) (recovery.Plan, error) {
-	return recovery.Of(p.Map, recovery.Options{At: p.At, Unit: cause.Find(p.Map, p.At).Unit, Since: p.Since})
+	learnt := map[manifest.Ref]time.Duration{}
+	for _, t := range incident.ByCause(p.Incidents) {
+		if t.Restored >= 3 {
+			learnt[manifest.Ref(t.Ref)] = max(t.Median.Round(time.Second), time.Second)
+		}
+	}
+	return recovery.Of(p.Map, recovery.Options{At: p.At, Unit: cause.Find(p.Map, p.At).Unit, Since: p.Since, Learnt: learnt})
 }
 
 func empty(at time.Time) Simulation {

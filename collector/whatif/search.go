@@ -14,7 +14,7 @@ import (
 // What is lost on top is an integral over a window of fixed length, of a rate that is constant between two changes of a calendar: it is
 // linear in the start as long as neither end of the window passes such a change. So its least is at a start at which one end
 // meets a change, or at an edge of what is feasible. The latter are the edges of what is planned, and starts at which just nothing is left of a budget,
-// which are found between two such starts by halving, to the second.
+// which are found between two such starts by halving.
 func (w *work) cheapest(asked *Window) (*Cheapest, error) {
 	unit := w.unit()
 	s := &search{
@@ -188,12 +188,12 @@ func (s *search) top(t trial) (time.Time, time.Duration, error) {
 	return mid, room, err
 }
 
-// edge returns the feasible start that is nearest to outside, to the second; inside is feasible.
+// edge returns the feasible start that is nearest to outside, to the nanosecond; inside is feasible.
 func (s *search) edge(inside, outside time.Time) (time.Time, error) {
 	if room, err := s.room(outside); err != nil || room >= 0 {
 		return outside, err
 	}
-	for outside.Sub(inside).Abs() > time.Second {
+	for outside.Sub(inside).Abs() > time.Nanosecond {
 		mid := inside.Add(outside.Sub(inside) / 2)
 		room, err := s.room(mid)
 		if err != nil {

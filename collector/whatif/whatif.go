@@ -246,13 +246,13 @@ func (w *work) loss(start time.Time, unit string) manifest.Decimal {
 // calendars returns those of the value of everything that is bad with or without the change.
 func (w *work) calendars() []*calendar.Calendar {
 	var out []*calendar.Calendar
-	for i := range w.phases {
-		for _, s := range w.phases[i].with { // the services are the same in all of them
-			if c := w.p.Map.Graph().BaseValue(s.Ref).Calendar(); c != nil && !slices.Contains(out, c) {
-				out = append(out, c)
-			}
+	if len(w.phases) == 0 {
+		return nil
+	}
+	for _, s := range w.phases[0].with { // the services are the same in all of them
+		if c := w.p.Map.Graph().BaseValue(s.Ref).Calendar(); c != nil && !slices.Contains(out, c) {
+			out = append(out, c)
 		}
-		break
 	}
 	return out
 }

@@ -46,6 +46,7 @@ func (a *app) mapCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print each change")
+	cmd.AddCommand(a.mapInitCommand())
 	return cmd
 }
 
@@ -87,9 +88,9 @@ func mapTree(w io.Writer, m *operatorv1.Map, root string) {
 		}
 	}
 	if len(m.Causes) > 0 {
-		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tAT RISK")
+		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tCOSTS")
 		for _, c := range m.Causes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), atRisk(c.PerHour, c.Unit))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), costs(c.PerHour, c.Unit))
 		}
 	}
 	for _, p := range m.Problems {
@@ -97,8 +98,8 @@ func mapTree(w io.Writer, m *operatorv1.Map, root string) {
 	}
 }
 
-// atRisk writes a value per hour; what has no value is unranked.
-func atRisk(perHour, unit string) string {
+// costs writes a loss per hour; what has no value is unranked.
+func costs(perHour, unit string) string {
 	if perHour == "" {
 		return "unranked"
 	}

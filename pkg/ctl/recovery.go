@@ -57,9 +57,20 @@ func (p *recoveryPlan) table(w io.Writer) {
 	fmt.Fprintln(w, "\nORDER\tCOST\tTHE PLAN SAVES")
 	how := "no order costs less"
 	if !p.Exact {
-		how = fmt.Sprintf("no order costs less than %s %s", p.LowerBound, p.Unit)
+		how = "no order costs less than " + amount(p.LowerBound/hundredth*hundredth, p.Unit) // down, or it would promise too much
 	}
-	fmt.Fprintf(w, "this plan\t%s %s\t%s\n", p.Cost, p.Unit, how)
-	fmt.Fprintf(w, "first come, first served\t%s %s\t%s %s\n", p.FirstComeCost, p.Unit, p.FirstComeCost-p.Cost, p.Unit)
-	fmt.Fprintf(w, "the worst first\t%s %s\t%s %s\n", p.SeverityCost, p.Unit, p.SeverityCost-p.Cost, p.Unit)
+	fmt.Fprintf(w, "this plan\t%s\t%s\n", amount(p.Cost, p.Unit), how)
+	fmt.Fprintf(w, "first come, first served\t%s\t%s\n", amount(p.FirstComeCost, p.Unit), amount(p.FirstComeCost-p.Cost, p.Unit))
+	fmt.Fprintf(w, "the worst first\t%s\t%s\n", amount(p.SeverityCost, p.Unit), amount(p.SeverityCost-p.Cost, p.Unit))
+}
+
+const hundredth manifest.Decimal = 10_000
+
+// amount writes an amount for people, to the nearest hundredth. The JSON has all of it.
+func amount(d manifest.Decimal, unit string) string {
+	half := hundredth / 2
+	if d < 0 {
+		half = -half
+	}
+	return fmt.Sprintf("%s %s", (d+half)/hundredth*hundredth, unit)
 }

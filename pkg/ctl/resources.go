@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evenkeel/evenkeel/pkg/client"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
 
@@ -67,12 +68,9 @@ func (a *app) complain(problems []*operatorv1.Problem) error {
 	return usage("%s found, nothing was changed", n)
 }
 
+// problemLine writes a problem with its place; one of what stands in no file has none.
 func problemLine(p *operatorv1.Problem) string {
-	s := fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
-	if p.Hint != "" {
-		s += " (" + p.Hint + ")"
-	}
-	return s
+	return manifest.Problem{File: p.File, Line: int(p.Line), Column: int(p.Column), Text: p.Text, Hint: p.Hint}.String()
 }
 
 func changeTable(w io.Writer, changes []*operatorv1.Change) {

@@ -56,9 +56,9 @@ func (s *simulation) table(w io.Writer) {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Ref, span(n.Low, n.High), n.Why.Text)
 	}
 	if len(s.Causes) > 0 {
-		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tAT RISK")
+		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tCOSTS")
 		for _, c := range s.Causes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), atRisk(c.PerHour, c.Unit))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), costs(c.PerHour, c.Unit))
 		}
 	}
 	if len(s.Order) > 0 {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
 // whatIf is the part of the JSON that the tables show.
@@ -125,11 +127,15 @@ func (x *whatIf) table(w io.Writer) {
 	}
 }
 
-// amounts writes amounts by unit.
+// amounts writes amounts by unit, as amount does.
 func amounts(m map[string]string) string {
 	var out []string
 	for _, unit := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, m[unit]+" "+unit)
+		text := m[unit] + " " + unit
+		if d, err := manifest.ParseDecimal(m[unit]); err == nil {
+			text = amount(d, unit)
+		}
+		out = append(out, text)
 	}
 	return dash(strings.Join(out, ", "))
 }
