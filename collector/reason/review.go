@@ -1,0 +1,33 @@
+package reason
+
+import (
+	"github.com/evenkeel/evenkeel/collector/change"
+	"github.com/evenkeel/evenkeel/collector/effectiveness"
+	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+// review takes outcomes as CSV.
+func review(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	var events []effectiveness.Event
+	if name, text, ok := file(a, "outcomes"); ok {
+		var problems []manifest.Problem
+		if events, problems = effectiveness.Read(p, name, text); len(problems) > 0 {
+			return nil, problems, nil
+		}
+	}
+	return effectiveness.Of(p, events, effectiveness.Defaults()), nil, nil
+}
+
+// changes takes observed changes as CSV.
+func changes(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	var seen []change.Observed
+	if name, text, ok := file(a, "changes"); ok {
+		var problems []manifest.Problem
+		if seen, problems = change.Read(p, name, text); len(problems) > 0 {
+			return nil, problems, nil
+		}
+	}
+	out, err := change.Of(p, seen)
+	return out, nil, err
+}
