@@ -23,7 +23,7 @@ import (
 // Observed is a change that was seen on a part.
 type Observed struct {
 	On   manifest.Ref // component, member of one, service or host
-	Kind string       // package, unit, boot or binary
+	Kind string       // package, unit, boot or binary; or declared, of one that somebody told of
 	At   time.Time
 	What string // "nginx 1.26.1 to 1.26.2"
 }

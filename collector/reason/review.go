@@ -1,6 +1,9 @@
 package reason
 
 import (
+	"cmp"
+	"fmt"
+
 	"github.com/evenkeel/evenkeel/collector/change"
 	"github.com/evenkeel/evenkeel/collector/effectiveness"
 	"github.com/evenkeel/evenkeel/collector/picture"
@@ -19,14 +22,25 @@ func review(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	return effectiveness.Of(p, events, effectiveness.Defaults()), nil, nil
 }
 
-// changes takes observed changes as CSV.
+// changes takes observed changes as CSV, beside those of the picture.
 func changes(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	var seen []change.Observed
+	for _, c := range p.Changes {
+		what := c.What
+		if c.Before != "" || c.After != "" {
+			what = fmt.Sprintf("%s: %s to %s", c.What, cmp.Or(c.Before, "nothing"), cmp.Or(c.After, "nothing"))
+		}
+		for _, ref := range c.Refs {
+			seen = append(seen, change.Observed{On: ref, Kind: c.Kind, At: c.At, What: what})
+		}
+	}
 	if name, text, ok := file(a, "changes"); ok {
 		var problems []manifest.Problem
-		if seen, problems = change.Read(p, name, text); len(problems) > 0 {
+		var more []change.Observed
+		if more, problems = change.Read(p, name, text); len(problems) > 0 {
 			return nil, problems, nil
 		}
+		seen = append(seen, more...)
 	}
 	out, err := change.Of(p, seen)
 	return out, nil, err

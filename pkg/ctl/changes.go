@@ -41,8 +41,8 @@ func (a *app) changesCommand() *cobra.Command {
 		Long: `What was changed before something went bad, what became of changes, and how often they fail. With -f it is answered from files alone,
 without a collector.
 
-Beneath each cause stand the changes of the week before it: those declared as kind Change, and those that were seen, which --changes
-names: a CSV file whose first line is at,on,kind,what; a kind is package, unit, boot or binary. The nearest in time and on the map come
+Beneath each cause stand the changes of the week before it: those planned as kind Change, and those that were declared or seen: the
+collector keeps them, and --changes names more, in a CSV file whose first line is at,on,kind,what; a kind is package, unit, boot or binary. The nearest in time and on the map come
 first. That a change came before is no proof. After a change that is over, the time and the cost of the services above it are compared
 with as long a stretch before it, of a day at most, by --history or by the history that the collector keeps.`,
 		Example: `  evenkeel changes --changes seen.csv
@@ -59,6 +59,7 @@ with as long a stretch before it, of a day at most, by --history or by the histo
 	f.flags(cmd, "moment of the answer, RFC 3339; default now")
 	f.historyFlag(cmd)
 	cmd.Flags().StringVar(&seen, "changes", "", "CSV file of changes that were seen")
+	cmd.AddCommand(a.changesListCommand(), a.changesRecordCommand())
 	return cmd
 }
 
