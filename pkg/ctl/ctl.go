@@ -158,13 +158,12 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		return usage("%q is not an output: expected table, json or yaml", a.output)
 	}
 	root.AddCommand(
-		a.applyCommand(), a.diffCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(),
-		a.hostCommand(), a.mapCommand(), a.incidentCommand(), a.actionCommand(), a.tokenCommand(), a.queryCommand(),
-		a.killSwitchCommand(), a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
-		a.sloCommand(), a.contactsCommand(),
-		a.causeCommand(), a.impactCommand(), a.whatIfCommand(),
-		a.coverageCommand(), a.agreementsCommand(), a.portfolioCommand(), a.reportCommand(), a.reviewCommand(), a.changesCommand(),
-		a.importCommand(), a.testCommand(),
+		a.applyCommand(), a.diffCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(), a.hostCommand(),
+		a.mapCommand(), a.incidentCommand(), a.actionCommand(), a.tokenCommand(), a.queryCommand(), a.killSwitchCommand(),
+		a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
+		a.sloCommand(), a.contactsCommand(), a.causeCommand(), a.impactCommand(), a.whatIfCommand(), a.coverageCommand(),
+		a.agreementsCommand(), a.portfolioCommand(), a.reportCommand(), a.reviewCommand(), a.changesCommand(),
+		a.importCommand(), a.testCommand(), a.schemaCommand(),
 	)
 	// The library's own commands take the output that is set when they are made.
 	root.SetIn(a.In)

@@ -44,8 +44,9 @@ type Resource struct {
 	Metadata   Metadata `json:"metadata"`
 	Spec       any      `json:"spec"`
 
-	file   string
-	places map[string]place // by path, of every key and item that was written
+	file    string
+	places  map[string]place // by path, of every key and item that was written; only while it is read
+	written *origin          // from where they are read again
 }
 
 type place struct{ line, column int }
