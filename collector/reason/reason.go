@@ -14,9 +14,11 @@ import (
 
 	"github.com/evenkeel/evenkeel/collector/contact"
 	"github.com/evenkeel/evenkeel/collector/explain"
+	"github.com/evenkeel/evenkeel/collector/maptest"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/simulate"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
+	"github.com/evenkeel/evenkeel/collector/starter"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -39,6 +41,7 @@ var questions = map[string]question{
 	"coverage":      {nil, supportCoverage},
 	"agreements":    {[]string{"incidents", "incidents.file"}, agreements},
 	"whatif":        {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
+	"map-init":      {[]string{"role", "app", "owner"}, starterMap},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name
@@ -68,8 +71,19 @@ func expected(takes []string) string {
 	return ": expected " + strings.Join(takes, ", ")
 }
 
+// test is a question of files alone: it draws a picture for each of the cases that they hold.
+const test = "test"
+
 // FromFiles draws the picture of files and answers out of it.
 func FromFiles(name string, files []manifest.File, opt picture.Options, a Args) ([]byte, []manifest.Problem, error) {
+	if name == test {
+		report, problems := maptest.Run(files)
+		if len(problems) > 0 {
+			return nil, problems, nil
+		}
+		b, err := json.Marshal(report)
+		return b, nil, err
+	}
 	p, problems := picture.FromFiles(files, opt)
 	if len(problems) > 0 {
 		return nil, problems, nil
@@ -113,4 +127,9 @@ func impact(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	}
 	out, err := explain.ImpactOf(p, manifest.Ref(a["of"]))
 	return out, nil, err
+}
+
+func starterMap(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	m, err := starter.Of(p, starter.Options{Role: a["role"], App: a["app"], Owner: a["owner"]})
+	return m, nil, err
 }

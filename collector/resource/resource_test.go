@@ -145,3 +145,21 @@ func TestConcurrentWriterIsNoticed(t *testing.T) {
 		t.Errorf("got %v, want ErrConflict", err)
 	}
 }
+
+// Tests that lie beside a map are checked with it, and left out.
+func TestMapTestsAreNotApplied(t *testing.T) {
+	k := open(t, state.NewMemory(), nil)
+	const test = "---\napiVersion: evenkeel/v1\nkind: MapTest\nmetadata: {name: t}\nspec: {cases: [{name: a, at: 2026-11-30T10:00:00Z, expect: {causes: []}}]}\n"
+	if changes := apply(t, k, mapText+test); len(changes) != 2 {
+		t.Errorf("changes: %v", changes)
+	}
+	if _, err := k.Get("maptest", "t"); !errors.Is(err, resource.ErrNotFound) {
+		t.Errorf("the test is there: %v", err)
+	}
+	if changes := apply(t, k, test); len(changes) != 0 {
+		t.Errorf("a test alone: %v", changes)
+	}
+	if _, problems, _ := k.Apply(t.Context(), files(strings.Replace(test, "causes", "cause", 1)), nil, "ann"); len(problems) == 0 {
+		t.Error("a mistake in a test went by")
+	}
+}

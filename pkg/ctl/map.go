@@ -46,6 +46,7 @@ func (a *app) mapCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print each change")
+	cmd.AddCommand(a.mapInitCommand())
 	return cmd
 }
 

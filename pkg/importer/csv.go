@@ -189,7 +189,7 @@ func (t *table) row(rec []string) {
 
 // document returns the document of a name, a new one where there is none yet; nil where no name can be made of the text.
 func (t *table) document(kind string, f field) *document {
-	name := nameOf(f.text)
+	name := NameOf(f.text)
 	if name == "" {
 		t.tell(f.at, fmt.Sprintf("no name can be made of %q", f.text), "letters and digits are needed")
 		return nil
@@ -295,7 +295,7 @@ func (t *table) value(d *document, f map[string]field) {
 func (t *table) dependencies(d *document, f field) {
 	var list []any
 	for word := range strings.FieldsSeq(f.text) {
-		name := nameOf(word)
+		name := NameOf(word)
 		if name == "" {
 			t.tell(f.at, fmt.Sprintf("no name can be made of %q", word), "names of services, with spaces between them")
 			continue

@@ -27,8 +27,8 @@ type Gap struct {
 
 const maxName = 63
 
-// nameOf makes a resource's name of what people call it: "Web Shop (EU)" becomes web-shop-eu. It is empty where nothing is left.
-func nameOf(text string) string {
+// NameOf makes a resource's name of what people call it: "Web Shop (EU)" becomes web-shop-eu. It is empty where nothing is left.
+func NameOf(text string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(text) {
 		switch {

@@ -35,6 +35,7 @@ func kinds() []kind {
 		kindOf(KindMaintenance, checkMaintenance),
 		kindOf(KindChange, checkChange),
 		kindOf(KindHostTemplate, checkHostTemplate),
+		kindOf(KindMapTest, checkMapTest),
 	}
 }
 

@@ -196,6 +196,9 @@ func (p *reader) fields(entries []entry, v reflect.Value, path string, at place,
 func (p *reader) value(n ast.Node, v reflect.Value, path string, o options) {
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
+		if e := v.Elem(); e.Kind() == reflect.Slice {
+			e.Set(reflect.MakeSlice(e.Type(), 0, 0)) // an empty list that was written is not one that was left out
+		}
 		p.value(n, v.Elem(), path, o)
 		return
 	}

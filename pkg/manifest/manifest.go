@@ -36,8 +36,8 @@ type Metadata struct {
 }
 
 // Resource is one document. Spec points to the struct of its kind: *Service, *Component, *Host, *HostTemplate, *Detector,
-// *Runbook, *RemediationPolicy, *Calendar, *SLO, *Team, *Vendor, *Agreement, *Maintenance or, of kind Change, *ChangeRecord. A
-// Resource is not changed after it was parsed and may be shared.
+// *Runbook, *RemediationPolicy, *Calendar, *SLO, *Team, *Vendor, *Agreement, *Maintenance, *MapTest or, of kind Change,
+// *ChangeRecord. A Resource is not changed after it was parsed and may be shared.
 type Resource struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`

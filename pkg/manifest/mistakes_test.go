@@ -78,7 +78,7 @@ func mistakes() []mistake {
 		{
 			"kind of a later version",
 			"apiVersion: evenkeel/v1\nkind: Channel\nmetadata: {name: a}\n",
-			`f.yaml:2:7: kind Channel is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, Calendar, SLO, Team, Vendor, Agreement, Maintenance, Change, HostTemplate)`,
+			`f.yaml:2:7: kind Channel is not read by this version (it reads Service, Component, Host, Detector, Runbook, RemediationPolicy, Calendar, SLO, Team, Vendor, Agreement, Maintenance, Change, HostTemplate, MapTest)`,
 		},
 		{
 			"wrong version",

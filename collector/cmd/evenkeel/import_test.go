@@ -36,3 +36,26 @@ func TestImportedFilesAreAMap(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }
+
+// A starter map of documents of hosts can be simulated beside them.
+func TestStarterMap(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "map")
+	hosts := filepath.Join(t.TempDir(), "hosts.yaml")
+	text := "apiVersion: evenkeel/v1\nkind: Host\nmetadata: {name: w1, labels: {product: shop, tier: web}}\n---\n" +
+		"apiVersion: evenkeel/v1\nkind: Host\nmetadata: {name: x1}\n"
+	if err := os.WriteFile(hosts, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code := evenkeel(t, "", "map", "init", "-f", hosts, "--dir", dir)
+	if code != 0 || !strings.Contains(errs, "gap: host/x1: it is on no map: it has none of the labels product, tier\n") {
+		t.Fatalf("exit %d\n%s", code, errs)
+	}
+	out, errs, code := evenkeel(t, "", "simulate", "-f", dir, "-f", hosts, "--set", "component/shop-web@w1=critical")
+	if code != 0 || !strings.Contains(out, "service/shop") || !strings.Contains(out, "component/shop-web is critical") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	out, errs, code = evenkeel(t, "", "map", "init", "-f", hosts, "-f", dir)
+	if code != 0 || out != "" {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+}
