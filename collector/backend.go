@@ -72,6 +72,8 @@ func translate(err error) error {
 		{remedy.ErrNotNow, api.ErrConflict},
 		{incident.ErrNotFound, api.ErrNotFound},
 		{incident.ErrResolved, api.ErrConflict},
+		{incident.ErrOnHold, api.ErrConflict},
+		{incident.ErrNotOnHold, api.ErrConflict},
 		{store.ErrBadQuery, api.ErrBadQuery},
 		{store.ErrQueryLimit, api.ErrQueryLimit},
 	} {
@@ -217,9 +219,31 @@ func (b incidents) Get(ctx context.Context, id string) (out incident.Incident, e
 	return out, translate(err)
 }
 
-func (b incidents) Acknowledge(ctx context.Context, id, by, note string) (out incident.Incident, err error) {
+func (b incidents) Acknowledge(ctx context.Context, id, by, note string) (incident.Incident, error) {
+	return b.change(ctx, func(book *incident.Book, now time.Time) (incident.Incident, error) {
+		return book.Acknowledge(now, id, by, note)
+	})
+}
+
+func (b incidents) Hold(ctx context.Context, id, by, reason string) (incident.Incident, error) {
+	return b.change(ctx, func(book *incident.Book, now time.Time) (incident.Incident, error) {
+		return book.Hold(now, id, by, reason)
+	})
+}
+
+func (b incidents) Resume(ctx context.Context, id, by string) (incident.Incident, error) {
+	return b.change(ctx, func(book *incident.Book, now time.Time) (incident.Incident, error) { return book.Resume(now, id, by) })
+}
+
+func (b incidents) Link(ctx context.Context, id, by, ticket string) (incident.Incident, error) {
+	return b.change(ctx, func(book *incident.Book, now time.Time) (incident.Incident, error) {
+		return book.Link(now, id, by, ticket)
+	})
+}
+
+func (b incidents) change(ctx context.Context, f func(*incident.Book, time.Time) (incident.Incident, error)) (out incident.Incident, err error) {
 	asking := b.decider.ask(ctx, func(now time.Time) {
-		if out, err = b.decider.book.Acknowledge(now, id, by, note); err == nil {
+		if out, err = f(b.decider.book, now); err == nil {
 			b.decider.changed(out)
 		}
 	})

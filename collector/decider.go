@@ -62,6 +62,8 @@ type decider struct {
 	policies []policy
 	sent     map[string]watching // the watch list that a host has
 	asked    int
+	// told are the nodes of which somebody else than a host's agent says something.
+	told map[manifest.Ref]struct{}
 }
 
 // sessions is what the decider says to agents.
@@ -124,6 +126,12 @@ func (d *decider) load(ctx context.Context, store state.Store) error {
 	}
 	d.silence = overload.NewSilence(overload.SilenceConfig{}, d.clock())
 	d.sent = map[string]watching{}
+	d.told = map[manifest.Ref]struct{}{}
+	for i := range kept {
+		if ref := manifest.Ref(kept[i].Cause); kept[i].State != incident.Resolved && ref.Kind() != "host" {
+			d.told[ref] = struct{}{}
+		}
+	}
 	d.redraw(d.clock())
 	return nil
 }
@@ -268,6 +276,7 @@ func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
+	d.hearMap(old, snapshot)
 	d.history.Record(states(old, snapshot, now)...)
 	for _, i := range d.book.Observe(now, d.muted(now, snapshot, d.causes(snapshot, now))) {
 		d.changed(i)
@@ -381,115 +390,4 @@ func (d *decider) valuedOn(h *host) {
 	h.mu.Lock()
 	h.engine.SetComponents(valued)
 	h.mu.Unlock()
-}
-
-// causes is everything that is wrong on its own account, and what is no longer.
-func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []incident.Cause {
-	var out []incident.Cause
-	graph := snapshot.Graph()
-	reach := map[string]overload.ReachChange{}
-	if p := d.reach.Load(); p != nil {
-		reach = *p
-	}
-	for _, h := range d.fleet.all() {
-		hostRef := string(manifest.RefOf(manifest.KindHost, h.name))
-		c := incident.Cause{Ref: hostRef, Host: h.name, Condition: incident.Good, Title: "host " + h.name + " is well"}
-		r, seen := reach[h.name]
-		members := map[string]overload.Verdict{} // component -> its worst verdict
-		h.mu.Lock()
-		if len(h.verdicts) == 0 {
-			c.Condition = incident.Unknown
-		}
-		for _, key := range sortedKeys(h.verdicts) {
-			v := h.verdicts[key]
-			if strings.HasPrefix(v.Subject, "component/") {
-				if old, ok := members[v.Subject]; !ok || v.State > old.State || v.State == old.State && v.Level > old.Level {
-					members[v.Subject] = v
-				}
-				continue
-			}
-			switch {
-			case v.State == overload.Overloaded && (c.Condition != incident.Bad || v.Level > c.Level):
-				c.Condition, c.Level = incident.Bad, v.Level
-				c.Title = fmt.Sprintf("host %s is overloaded: %s", h.name, strings.TrimSpace(v.Detector+" "+v.Subject))
-				c.Detail = evidence(&v)
-			case v.State == overload.Unknown && c.Condition == incident.Good:
-				c.Condition = incident.Unknown
-			}
-		}
-		h.mu.Unlock()
-		switch {
-		case seen && r.Reach == overload.Down && !r.Shared:
-			c.Condition, c.Level = incident.Bad, health.Critical
-			c.Title, c.Detail = "host "+h.name+" is down", r.Text
-		case seen && r.Reach != overload.Connected:
-			c.Condition = incident.Unknown
-		}
-		if c.Condition == incident.Bad {
-			for _, m := range graph.OnHost(h.name) {
-				c.Impacts = d.impacts(c.Impacts, snapshot, m.Ref, now)
-			}
-		}
-		out = append(out, c)
-		// What a crowded host does to a component is the host's, and opens no second incident; one that is open stays its own.
-		for _, component := range sortedKeys(members) {
-			v := members[component]
-			ref := servicemap.MemberRef(manifest.Ref(component), h.name)
-			m := incident.Cause{Ref: string(ref), Host: h.name, Condition: incident.Good}
-			_, open := d.book.Of(now, m.Ref)
-			switch {
-			case v.State == overload.Unknown:
-				m.Condition = incident.Unknown
-			case v.State == overload.Overloaded && (open || c.Condition != incident.Bad || v.Detector != waitsForCPU):
-				m.Condition, m.Level = incident.Bad, v.Level
-				m.Title, m.Detail = fmt.Sprintf("%s is unwell: %s", ref, v.Detector), evidence(&v)
-				m.Impacts = d.impacts(nil, snapshot, ref, now)
-			}
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-// waitsForCPU is the shipped detector of what a component suffers on a crowded host.
-const waitsForCPU = "component-cpu-delay"
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-func evidence(v *overload.Verdict) string {
-	var texts []string
-	for _, e := range v.Evidence {
-		texts = append(texts, e.Text)
-	}
-	return strings.Join(texts, "; ")
-}
-
-// impacts adds the services above a node, each once.
-func (d *decider) impacts(out []incident.Impact, snapshot *servicemap.Snapshot, ref manifest.Ref, now time.Time) []incident.Impact {
-	for _, service := range snapshot.Graph().ServicesAbove(ref) {
-		if slices.ContainsFunc(out, func(i incident.Impact) bool { return i.Service == string(service) }) {
-			continue
-		}
-		r, _ := snapshot.Range(service)
-		worth := snapshot.Worth(service, now)
-		i := incident.Impact{Service: string(service), Level: r.Low, Points: worth.Points}
-		if worth.Priced {
-			i.Money, i.Currency = worth.Money.Float(), worth.Currency
-		}
-		if s, ok := manifest.SpecOf[manifest.Service](d.keeper.Set(), service); ok && s.Value != nil && s.Value.Loss != nil {
-			i.Loss = map[health.Level]float64{}
-			for l, f := range s.Value.Loss {
-				i.Loss[l] = f.Float()
-			}
-		}
-		out = append(out, i)
-	}
-	return out
 }

@@ -117,7 +117,8 @@ func (a *Actor) Run(ctx context.Context) error {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	s := &server{listener: listener, allowed: allowed, calls: a.calls, clock: a.cfg.Clock, log: a.cfg.Log, peers: map[*peer]bool{}}
-	serving, end := context.WithCancel(ctx)
+	// A peer is served until its last word is written, however much it says meanwhile.
+	serving, end := context.WithCancel(work)
 	defer end()
 	served := make(chan error, 1)
 	go func() { served <- s.run(serving) }()

@@ -49,6 +49,8 @@ type peer struct {
 	out  chan *agentv1.ActorFrame
 	end  chan struct{}
 	once sync.Once
+	// last is closed when nothing more will be queued, written when all that was queued is written, or never will be.
+	last, written chan struct{}
 }
 
 // send queues a frame. When the queue is full the peer is cut off: it will come back and be sent everything that is not
@@ -144,7 +146,7 @@ func (s *server) run(ctx context.Context) error {
 			conn.Close()
 			continue
 		}
-		p := &peer{conn: conn, out: make(chan *agentv1.ActorFrame, peerQueue), end: make(chan struct{})}
+		p := &peer{conn: conn, out: make(chan *agentv1.ActorFrame, peerQueue), end: make(chan struct{}), last: make(chan struct{}), written: make(chan struct{})}
 		s.mu.Lock()
 		full := s.done || len(s.peers) >= mostPeers
 		if !full {
@@ -183,21 +185,33 @@ func (s *server) read(ctx context.Context, p *peer) {
 }
 
 func (s *server) write(p *peer) {
+	defer close(p.written)
 	for {
 		select {
 		case f := <-p.out:
-			err := p.conn.SetWriteDeadline(time.Now().Add(writePatience))
-			if err == nil {
-				err = writeFrame(p.conn, f)
-			}
-			if err != nil {
-				p.close()
+			if !p.put(f) {
 				return
 			}
 		case <-p.end:
 			return
+		case <-p.last:
+			for len(p.out) > 0 && p.put(<-p.out) {
+			}
+			return
 		}
 	}
+}
+
+// put writes a frame, or cuts the peer off.
+func (p *peer) put(f *agentv1.ActorFrame) bool {
+	err := p.conn.SetWriteDeadline(time.Now().Add(writePatience))
+	if err == nil {
+		err = writeFrame(p.conn, f)
+	}
+	if err != nil {
+		p.close()
+	}
+	return err == nil
 }
 
 // stop refuses new peers, lets the queues run empty for a moment, and cuts everybody off.
@@ -212,23 +226,18 @@ func (s *server) stop() {
 	s.mu.Unlock()
 	deadline := time.NewTimer(writePatience)
 	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for busy := true; busy; {
-		busy = false
-		for _, p := range peers {
-			busy = busy || len(p.out) > 0 && !p.ended()
-		}
-		if busy {
-			select {
-			case <-tick.C:
-			case <-deadline.C:
-				busy = false
-			}
-		}
+	for _, p := range peers {
+		close(p.last)
 	}
 	for _, p := range peers {
-		_ = p.conn.CloseWrite() // what is being written now still arrives
+		select {
+		case <-p.written:
+			continue
+		case <-deadline.C:
+		}
+		break
+	}
+	for _, p := range peers {
 		p.close()
 	}
 }

@@ -191,6 +191,8 @@ func (f fakeIncidents) item() incident.Incident {
 	return incident.Incident{
 		Version: incident.Version, ID: incidentA, State: incident.Open, Title: "host/web-1 is overloaded", Level: health.Major, Cause: "host/web-1",
 		Host: "web-1", Services: []string{"service/checkout"}, OpenedAt: noon, Actions: []string{actionA}, Timeline: events, Known: true,
+		Priority: 1, BeganAt: noon.Add(-2 * time.Second), External: "INC7",
+		Holds: []incident.Hold{{From: noon, By: "ada", Reason: "waits for the vendor"}},
 	}
 }
 
@@ -207,6 +209,18 @@ func (f fakeIncidents) Get(_ context.Context, id string) (incident.Incident, err
 
 func (f fakeIncidents) Acknowledge(_ context.Context, id, by, _ string) (incident.Incident, error) {
 	return f.item(), f.did("acknowledge %s by %s", id, by)
+}
+
+func (f fakeIncidents) Hold(_ context.Context, id, by, reason string) (incident.Incident, error) {
+	return f.item(), f.did("hold %s by %s: %s", id, by, reason)
+}
+
+func (f fakeIncidents) Resume(_ context.Context, id, by string) (incident.Incident, error) {
+	return f.item(), f.did("resume %s by %s", id, by)
+}
+
+func (f fakeIncidents) Link(_ context.Context, id, by, ticket string) (incident.Incident, error) {
+	return f.item(), f.did("link %s by %s: %s", id, by, ticket)
 }
 
 func (f fakeIncidents) Explain(context.Context, string) (api.Explanation, error) {

@@ -6,6 +6,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/evenkeel/evenkeel/collector/incident"
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
@@ -39,6 +41,9 @@ type Incidents interface {
 	List(ctx context.Context) ([]incident.Incident, error) // newest first
 	Get(ctx context.Context, id string) (incident.Incident, error)
 	Acknowledge(ctx context.Context, id, by, note string) (incident.Incident, error)
+	Hold(ctx context.Context, id, by, reason string) (incident.Incident, error)
+	Resume(ctx context.Context, id, by string) (incident.Incident, error)
+	Link(ctx context.Context, id, by, ticket string) (incident.Incident, error)
 	Explain(ctx context.Context, id string) (Explanation, error)
 	Watch(ctx context.Context) <-chan incident.Incident
 }
@@ -82,6 +87,56 @@ func (s *incidents) GetIncident(ctx context.Context, r *operatorv1.GetIncidentRe
 	if err != nil {
 		return nil, s.server.failed(err)
 	}
+	out := incidentTo(&i)
+	if i.State == incident.Resolved {
+		return out, nil
+	}
+	// What can be answered now is; a cause that is not on the map any more has no contacts.
+	now := s.server.cfg.Clock()
+	for question, to := range map[string]**structpb.Struct{"contacts": &out.Contacts, "recovery-plan": &out.Plan} {
+		args := map[string]string{}
+		if question == "contacts" {
+			args["of"] = i.Cause
+		}
+		text, problems, err := s.server.cfg.Reason.Ask(ctx, question, nil, now, args)
+		if err != nil || len(problems) > 0 {
+			continue
+		}
+		answer := &structpb.Struct{}
+		if err := protojson.Unmarshal(text, answer); err != nil {
+			return nil, status.Error(codes.Internal, "the answer is not JSON: "+err.Error())
+		}
+		*to = answer
+	}
+	return out, nil
+}
+
+func (s *incidents) HoldIncident(ctx context.Context, r *operatorv1.HoldIncidentRequest) (*operatorv1.Incident, error) {
+	if r.Reason == "" {
+		return nil, status.Error(codes.InvalidArgument, "reason: say what it waits for")
+	}
+	return s.change(ctx, "hold", r.Id, r.Reason, func() (incident.Incident, error) {
+		return s.server.cfg.Incidents.Hold(ctx, r.Id, who(ctx).Name, r.Reason)
+	})
+}
+
+func (s *incidents) ResumeIncident(ctx context.Context, r *operatorv1.ResumeIncidentRequest) (*operatorv1.Incident, error) {
+	return s.change(ctx, "resume", r.Id, "", func() (incident.Incident, error) {
+		return s.server.cfg.Incidents.Resume(ctx, r.Id, who(ctx).Name)
+	})
+}
+
+func (s *incidents) LinkIncident(ctx context.Context, r *operatorv1.LinkIncidentRequest) (*operatorv1.Incident, error) {
+	return s.change(ctx, "link", r.Id, r.External, func() (incident.Incident, error) {
+		return s.server.cfg.Incidents.Link(ctx, r.Id, who(ctx).Name, r.External)
+	})
+}
+
+func (s *incidents) change(ctx context.Context, verb, id, detail string, f func() (incident.Incident, error)) (*operatorv1.Incident, error) {
+	i, err := change(ctx, s.server, verb, "incident/"+id, detail, f)
+	if err != nil {
+		return nil, err
+	}
 	return incidentTo(&i), nil
 }
 
@@ -94,13 +149,9 @@ func (s *incidents) ExplainIncident(ctx context.Context, r *operatorv1.GetIncide
 }
 
 func (s *incidents) AcknowledgeIncident(ctx context.Context, r *operatorv1.AcknowledgeIncidentRequest) (*operatorv1.Incident, error) {
-	i, err := change(ctx, s.server, "acknowledge", "incident/"+r.Id, r.Note, func() (incident.Incident, error) {
+	return s.change(ctx, "acknowledge", r.Id, r.Note, func() (incident.Incident, error) {
 		return s.server.cfg.Incidents.Acknowledge(ctx, r.Id, who(ctx).Name, r.Note)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return incidentTo(&i), nil
 }
 
 func (s *incidents) WatchIncidents(r *operatorv1.ListIncidentsRequest, out grpc.ServerStreamingServer[operatorv1.Incident]) error {
@@ -122,11 +173,16 @@ func (s *incidents) WatchIncidents(r *operatorv1.ListIncidentsRequest, out grpc.
 func incidentTo(i *incident.Incident) *operatorv1.Incident {
 	rate, rateUnit := i.PerHour()
 	lost, lostUnit := i.Lost()
-	return &operatorv1.Incident{
+	out := &operatorv1.Incident{
+		Priority: i.Priority.String(), OnHold: i.OnHold(), External: i.External, BeganAt: stamp(i.BeganAt), AcknowledgedAt: stamp(i.AcknowledgedAt),
 		Id: i.ID, State: string(i.State), Title: i.Title, Level: i.Level.String(), Cause: i.Cause, Host: i.Host, Services: i.Services,
 		CostSoFar: incident.FormatCost(lost, lostUnit), PerHour: incident.FormatCost(rate, rateUnit), OpenedAt: stamp(i.OpenedAt),
 		ResolvedAt: stamp(i.ResolvedAt), AcknowledgedBy: i.AcknowledgedBy, Actions: i.Actions, Timeline: eventsTo(i.Timeline),
 	}
+	for _, h := range i.Holds {
+		out.Holds = append(out.Holds, &operatorv1.Hold{From: stamp(h.From), To: stamp(h.To), By: h.By, Reason: h.Reason})
+	}
+	return out
 }
 
 func eventsTo(in []incident.Event) []*operatorv1.Event {

@@ -62,6 +62,9 @@ func (b *Book) Load(records []Incident) error {
 	for i := range records {
 		r := records[i].clone()
 		r.Known = false
+		if r.Priority == 0 {
+			r.rank() // written before there were priorities
+		}
 		b.byID[r.ID] = &r
 		if old := b.cause[r.Cause]; old == nil || old.OpenedAt.Before(r.OpenedAt) {
 			b.cause[r.Cause] = &r
@@ -117,7 +120,7 @@ func rank(c *Cause) int {
 func (b *Book) open(at time.Time, c *Cause) *Incident {
 	i := &Incident{
 		Version: Version, ID: b.cfg.NewID(at), State: Open, Title: c.Title, Level: c.Level, Cause: c.Ref, Host: c.Host,
-		OpenedAt: at, CostAt: at, Known: true,
+		OpenedAt: at, CostAt: at, Known: true, BeganAt: c.Began, Priority: Lowest,
 	}
 	i.hit(at, c)
 	what := c.Title
@@ -136,6 +139,9 @@ func (b *Book) open(at time.Time, c *Cause) *Incident {
 func (i *Incident) hit(at time.Time, c *Cause) (more []string) {
 	i.accrue(at)
 	i.Impacts = slices.Clone(c.Impacts)
+	if c.Condition == Bad {
+		i.rank()
+	}
 	for k := range c.Impacts {
 		if s := c.Impacts[k].Service; !slices.Contains(i.Services, s) {
 			i.Services = append(i.Services, s)
@@ -161,6 +167,7 @@ func (b *Book) update(i *Incident, at time.Time, c *Cause) bool {
 			return false
 		}
 		i.State, i.ResolvedAt, i.GoodSince, i.CostAt = Open, time.Time{}, time.Time{}, at
+		i.AcknowledgedAt = time.Time{}
 		i.Reopened++
 		i.Known = true
 		i.AcknowledgedBy = ""
@@ -185,6 +192,7 @@ func (b *Book) update(i *Incident, at time.Time, c *Cause) bool {
 			changed = true
 		case at.Sub(i.GoodSince) >= b.cfg.Settle && len(i.Active) == 0:
 			i.State, i.ResolvedAt = Resolved, at
+			i.resume(at)
 			lost, unit := i.Lost()
 			i.note(at, "collector", fmt.Sprintf("resolved after %s; it cost %s", at.Sub(i.OpenedAt).Round(time.Second), FormatCost(lost, unit)))
 			changed = true
@@ -201,7 +209,13 @@ func (b *Book) update(i *Incident, at time.Time, c *Cause) bool {
 		i.note(at, "collector", "now "+c.Level.String())
 		changed = true
 	}
-	if more := i.hit(at, c); len(more) > 0 {
+	before := i.Priority
+	more := i.hit(at, c)
+	if i.Priority != before {
+		i.note(at, "collector", "now "+i.Priority.String())
+		changed = true
+	}
+	if len(more) > 0 {
 		i.note(at, "collector", "now hits "+strings.Join(more, ", "))
 		changed = true
 	}
@@ -238,6 +252,9 @@ func (b *Book) Acknowledge(at time.Time, id, who, note string) (Incident, error)
 	}
 	return b.change(id, func(i *Incident) {
 		i.AcknowledgedBy = who
+		if i.AcknowledgedAt.IsZero() {
+			i.AcknowledgedAt = at
+		}
 		what := "acknowledged"
 		if note != "" {
 			what += ": " + note

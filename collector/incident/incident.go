@@ -41,7 +41,11 @@ const (
 type Impact struct {
 	Service string       `json:"service"`
 	Level   health.Level `json:"level"` // the low end of its range
-	Points  float64      `json:"points"`
+	// Criticality is that of the service, from 1 (highest) to 4; 0 where nobody has stated it.
+	Criticality int `json:"criticality,omitempty"`
+	// Within says that the loss is counted at a service above that is hit too, and not here.
+	Within bool    `json:"within,omitempty"`
+	Points float64 `json:"points"`
 	// Money is in Currency; an empty Currency means that nobody has priced the service.
 	Money    float64 `json:"money,omitempty"`
 	Currency string  `json:"currency,omitempty"`
@@ -65,6 +69,9 @@ func (i *Impact) Fraction() float64 {
 	return 0
 }
 
+// Loses reports whether any of the service's value is lost at its level.
+func (i *Impact) Loses() bool { return i.Fraction() > 0 && (i.Points > 0 || i.Money > 0) }
+
 // Cause is one cause as the collector sees it now. Verdicts that share Ref and Host are one cause.
 type Cause struct {
 	Ref       string // "host/a", "component/web@a"
@@ -74,6 +81,7 @@ type Cause struct {
 	Title     string // "host a is overloaded"
 	Detail    string // the evidence, for the timeline
 	Impacts   []Impact
+	Began     time.Time // of the first sign of it; zero where that is not known
 }
 
 func (c *Cause) key() string { return c.Ref }
@@ -97,7 +105,8 @@ type Incident struct {
 	ID             string       `json:"id"`
 	State          State        `json:"state"`
 	Title          string       `json:"title"`
-	Level          health.Level `json:"level"` // the worst so far
+	Level          health.Level `json:"level"`    // the worst so far
+	Priority       Priority     `json:"priority"` // the highest so far
 	Cause          string       `json:"cause"`
 	Host           string       `json:"host,omitempty"`
 	Services       []string     `json:"services,omitempty"` // every service hit so far
@@ -109,6 +118,10 @@ type Incident struct {
 	GoodSince      time.Time    `json:"goodSince,omitzero"`
 	ResolvedAt     time.Time    `json:"resolvedAt,omitzero"`
 	AcknowledgedBy string       `json:"acknowledgedBy,omitempty"`
+	AcknowledgedAt time.Time    `json:"acknowledgedAt,omitzero"`
+	BeganAt        time.Time    `json:"beganAt,omitzero"` // when the first sign of it was seen; zero where that is not known
+	Holds          []Hold       `json:"holds,omitempty"`
+	External       string       `json:"external,omitempty"` // the ticket elsewhere
 	Actions        []string     `json:"actions,omitempty"`
 	Active         []string     `json:"active,omitempty"` // actions that are under way
 	Reopened       int          `json:"reopened,omitempty"`
@@ -128,6 +141,9 @@ func (i *Incident) PerHour() (float64, string) {
 	sum := 0.0
 	for k := range i.Impacts {
 		m := &i.Impacts[k]
+		if m.Within {
+			continue
+		}
 		if unit == Points {
 			sum += m.Points * m.Fraction()
 		} else {
@@ -180,7 +196,7 @@ func (i *Incident) accrue(at time.Time) {
 	for k := range i.Impacts {
 		m := &i.Impacts[k]
 		lost := m.Fraction() * hours
-		if lost == 0 {
+		if lost == 0 || m.Within {
 			continue
 		}
 		i.Cost.Points += m.Points * lost
@@ -209,6 +225,7 @@ func (i *Incident) clone() Incident {
 	c.Actions = slices.Clone(i.Actions)
 	c.Active = slices.Clone(i.Active)
 	c.Timeline = slices.Clone(i.Timeline)
+	c.Holds = slices.Clone(i.Holds)
 	if i.Cost.Money != nil {
 		c.Cost.Money = map[string]float64{}
 		for k, v := range i.Cost.Money {

@@ -79,6 +79,9 @@ func (h *Host) tell(i *instance, state State, by *condition) {
 	}
 	if by != nil {
 		v.Evidence = h.evidence(by, i.slot, nil)
+		if state > Healthy {
+			v.Began = h.began(by, i.slot)
+		}
 	}
 	i.verdict, i.told = v, true
 	h.changed = append(h.changed, v)
@@ -173,6 +176,26 @@ func (h *Host) windowMet(c *condition, s *slot) bool {
 		}
 	}
 	return false
+}
+
+// began returns the time of the oldest sample that a condition matches, of those before which no longer stretch without a match lies than
+// its window forgives.
+func (h *Host) began(c *condition, s *slot) time.Time {
+	k := s.clock
+	step := max(k.period, time.Second)
+	oldest, missed := h.at, 0
+	for n := 1; n <= min(k.count, len(k.times)); n++ {
+		pos := (k.count - n) % len(k.times)
+		if oldest-k.times[pos] > int64(c.out+1)*int64(step) {
+			break
+		}
+		if c.match(s.values[pos]) {
+			oldest, missed = k.times[pos], 0
+		} else if missed++; missed > max(c.out-c.need, 0) {
+			break
+		}
+	}
+	return time.Unix(0, oldest).UTC()
 }
 
 // match is false for NaN.

@@ -38,7 +38,10 @@ type Verdict struct {
 	AppliesTo string
 	Since     time.Time
 	At        time.Time // of the sample that decided
-	Evidence  []Evidence
+	// Began is when the first sample was taken that speaks for the state, of those in a row up to the one that decided; for AtRisk
+	// and Overloaded only.
+	Began    time.Time
+	Evidence []Evidence
 	// Gone says that the subject has ended, or the detector was taken away: the verdict with this key is to be forgotten.
 	// State is then Unknown.
 	Gone bool

@@ -42,6 +42,7 @@ var questions = map[string]question{
 	"agreements":    {[]string{"incidents", "incidents.file"}, agreements},
 	"whatif":        {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
 	"map-init":      {[]string{"role", "app", "owner"}, starterMap},
+	"times":         {nil, times},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name

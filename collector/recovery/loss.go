@@ -31,7 +31,7 @@ type claim struct {
 }
 
 func survey(snap *servicemap.Snapshot, opt Options) *loss {
-	m := &loss{parts: broken(snap, opt.Since)}
+	m := &loss{parts: broken(snap, opt)}
 	var refs, others []manifest.Ref
 	for i := range m.parts {
 		refs = append(refs, m.parts[i].Ref)

@@ -54,6 +54,9 @@ type Options struct {
 	Unit string
 	// Since says when parts broke; those that it leaves out count as broken before all others.
 	Since map[manifest.Ref]time.Time
+	// Learnt is how long repairs of a part took before, for parts of which the map does not say: by the part, or by the component that
+	// it is a member of.
+	Learnt map[manifest.Ref]time.Duration
 }
 
 // AssumedRepair is how long a repair takes of which the map does not say.
@@ -97,7 +100,7 @@ func contact(g *servicemap.Graph, ref manifest.Ref) string {
 }
 
 // broken lists the parts that are bad by themselves, sorted, with what has to be mended before each.
-func broken(snap *servicemap.Snapshot, since map[manifest.Ref]time.Time) []Part {
+func broken(snap *servicemap.Snapshot, opt Options) []Part {
 	g := snap.Graph()
 	var parts []Part
 	of := map[manifest.Ref][]int{}
@@ -106,14 +109,17 @@ func broken(snap *servicemap.Snapshot, since map[manifest.Ref]time.Time) []Part 
 		if level < health.Warning || ref.Kind() == "service" {
 			continue
 		}
-		p := Part{Ref: ref, Takes: AssumedRepair, Severity: level, Since: since[ref]}
+		p := Part{Ref: ref, Takes: AssumedRepair, Severity: level, Since: opt.Since[ref]}
+		component, _ := ref.Member()
+		if took := cmp.Or(opt.Learnt[ref], opt.Learnt[component]); took > 0 {
+			p.Takes = took
+		}
 		if r := g.Repair(ref); r != nil {
 			p.Team = string(r.Team)
 			if r.Expected > 0 {
 				p.Takes = r.Expected.Std()
 			}
 		}
-		component, _ := ref.Member()
 		of[component] = append(of[component], len(parts))
 		parts = append(parts, p)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/cause"
+	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/recovery"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
@@ -91,9 +92,16 @@ func Of(p *picture.Picture) (Simulation, []manifest.Problem) {
 	return out, nil
 }
 
-// Recover plans the recovery of what is broken in a picture.
+// Recover plans the recovery of what is broken in a picture. How long a repair takes of which the map does not say is the median of the
+// incidents of the same cause that are over, where there are at least three.
 func Recover(p *picture.Picture) (recovery.Plan, error) {
-	return recovery.Of(p.Map, recovery.Options{At: p.At, Unit: cause.Find(p.Map, p.At).Unit, Since: p.Since})
+	learnt := map[manifest.Ref]time.Duration{}
+	for _, t := range incident.ByCause(p.Incidents) {
+		if t.Restored >= 3 {
+			learnt[manifest.Ref(t.Ref)] = max(t.Median.Round(time.Second), time.Second)
+		}
+	}
+	return recovery.Of(p.Map, recovery.Options{At: p.At, Unit: cause.Find(p.Map, p.At).Unit, Since: p.Since, Learnt: learnt})
 }
 
 func empty(at time.Time) Simulation {

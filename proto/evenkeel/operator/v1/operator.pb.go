@@ -1959,6 +1959,14 @@ type Incident struct {
 	AcknowledgedBy string                 `protobuf:"bytes,12,opt,name=acknowledged_by,json=acknowledgedBy,proto3" json:"acknowledged_by,omitempty"`
 	Timeline       []*Event               `protobuf:"bytes,13,rep,name=timeline,proto3" json:"timeline,omitempty"`
 	Actions        []string               `protobuf:"bytes,14,rep,name=actions,proto3" json:"actions,omitempty"`
+	Priority       string                 `protobuf:"bytes,15,opt,name=priority,proto3" json:"priority,omitempty"` // P1 to P4, the highest so far
+	OnHold         bool                   `protobuf:"varint,16,opt,name=on_hold,json=onHold,proto3" json:"on_hold,omitempty"`
+	External       string                 `protobuf:"bytes,17,opt,name=external,proto3" json:"external,omitempty"`              // the ticket elsewhere
+	BeganAt        string                 `protobuf:"bytes,18,opt,name=began_at,json=beganAt,proto3" json:"began_at,omitempty"` // when its first sign was seen
+	AcknowledgedAt string                 `protobuf:"bytes,19,opt,name=acknowledged_at,json=acknowledgedAt,proto3" json:"acknowledged_at,omitempty"`
+	Holds          []*Hold                `protobuf:"bytes,20,rep,name=holds,proto3" json:"holds,omitempty"`
+	Contacts       *structpb.Struct       `protobuf:"bytes,21,opt,name=contacts,proto3" json:"contacts,omitempty"` // whom to call now, as the question contacts answers; of one incident only
+	Plan           *structpb.Struct       `protobuf:"bytes,22,opt,name=plan,proto3" json:"plan,omitempty"`         // what to mend first, as the question recovery-plan answers; of one incident only
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2091,6 +2099,130 @@ func (x *Incident) GetActions() []string {
 	return nil
 }
 
+func (x *Incident) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+func (x *Incident) GetOnHold() bool {
+	if x != nil {
+		return x.OnHold
+	}
+	return false
+}
+
+func (x *Incident) GetExternal() string {
+	if x != nil {
+		return x.External
+	}
+	return ""
+}
+
+func (x *Incident) GetBeganAt() string {
+	if x != nil {
+		return x.BeganAt
+	}
+	return ""
+}
+
+func (x *Incident) GetAcknowledgedAt() string {
+	if x != nil {
+		return x.AcknowledgedAt
+	}
+	return ""
+}
+
+func (x *Incident) GetHolds() []*Hold {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *Incident) GetContacts() *structpb.Struct {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+func (x *Incident) GetPlan() *structpb.Struct {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // empty while it lasts
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Hold) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Hold) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Hold) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Hold) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	At            string                 `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
@@ -2102,7 +2234,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2246,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2259,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Event) GetAt() string {
@@ -2161,7 +2293,7 @@ type ListIncidentsRequest struct {
 
 func (x *ListIncidentsRequest) Reset() {
 	*x = ListIncidentsRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2305,7 @@ func (x *ListIncidentsRequest) String() string {
 func (*ListIncidentsRequest) ProtoMessage() {}
 
 func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2318,7 @@ func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
 func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListIncidentsRequest) GetState() string {
@@ -2212,7 +2344,7 @@ type ListIncidentsResponse struct {
 
 func (x *ListIncidentsResponse) Reset() {
 	*x = ListIncidentsResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2356,7 @@ func (x *ListIncidentsResponse) String() string {
 func (*ListIncidentsResponse) ProtoMessage() {}
 
 func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2369,7 @@ func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
 func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListIncidentsResponse) GetIncidents() []*Incident {
@@ -2256,7 +2388,7 @@ type GetIncidentRequest struct {
 
 func (x *GetIncidentRequest) Reset() {
 	*x = GetIncidentRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2400,7 @@ func (x *GetIncidentRequest) String() string {
 func (*GetIncidentRequest) ProtoMessage() {}
 
 func (x *GetIncidentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2413,7 @@ func (x *GetIncidentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIncidentRequest.ProtoReflect.Descriptor instead.
 func (*GetIncidentRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetIncidentRequest) GetId() string {
@@ -2301,7 +2433,7 @@ type AcknowledgeIncidentRequest struct {
 
 func (x *AcknowledgeIncidentRequest) Reset() {
 	*x = AcknowledgeIncidentRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2445,7 @@ func (x *AcknowledgeIncidentRequest) String() string {
 func (*AcknowledgeIncidentRequest) ProtoMessage() {}
 
 func (x *AcknowledgeIncidentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2458,7 @@ func (x *AcknowledgeIncidentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeIncidentRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeIncidentRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AcknowledgeIncidentRequest) GetId() string {
@@ -2339,6 +2471,154 @@ func (x *AcknowledgeIncidentRequest) GetId() string {
 func (x *AcknowledgeIncidentRequest) GetNote() string {
 	if x != nil {
 		return x.Note
+	}
+	return ""
+}
+
+type HoldIncidentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // what it waits for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldIncidentRequest) Reset() {
+	*x = HoldIncidentRequest{}
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldIncidentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldIncidentRequest) ProtoMessage() {}
+
+func (x *HoldIncidentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldIncidentRequest.ProtoReflect.Descriptor instead.
+func (*HoldIncidentRequest) Descriptor() ([]byte, []int) {
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *HoldIncidentRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HoldIncidentRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ResumeIncidentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeIncidentRequest) Reset() {
+	*x = ResumeIncidentRequest{}
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeIncidentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeIncidentRequest) ProtoMessage() {}
+
+func (x *ResumeIncidentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeIncidentRequest.ProtoReflect.Descriptor instead.
+func (*ResumeIncidentRequest) Descriptor() ([]byte, []int) {
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ResumeIncidentRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type LinkIncidentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	External      string                 `protobuf:"bytes,2,opt,name=external,proto3" json:"external,omitempty"` // the ticket elsewhere; empty takes it away
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkIncidentRequest) Reset() {
+	*x = LinkIncidentRequest{}
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkIncidentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkIncidentRequest) ProtoMessage() {}
+
+func (x *LinkIncidentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkIncidentRequest.ProtoReflect.Descriptor instead.
+func (*LinkIncidentRequest) Descriptor() ([]byte, []int) {
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *LinkIncidentRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LinkIncidentRequest) GetExternal() string {
+	if x != nil {
+		return x.External
 	}
 	return ""
 }
@@ -2374,7 +2654,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2666,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2679,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Action) GetId() string {
@@ -2574,7 +2854,7 @@ type ListActionsRequest struct {
 
 func (x *ListActionsRequest) Reset() {
 	*x = ListActionsRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2866,7 @@ func (x *ListActionsRequest) String() string {
 func (*ListActionsRequest) ProtoMessage() {}
 
 func (x *ListActionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2879,7 @@ func (x *ListActionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActionsRequest.ProtoReflect.Descriptor instead.
 func (*ListActionsRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListActionsRequest) GetPhase() string {
@@ -2632,7 +2912,7 @@ type ListActionsResponse struct {
 
 func (x *ListActionsResponse) Reset() {
 	*x = ListActionsResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2924,7 @@ func (x *ListActionsResponse) String() string {
 func (*ListActionsResponse) ProtoMessage() {}
 
 func (x *ListActionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2937,7 @@ func (x *ListActionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActionsResponse.ProtoReflect.Descriptor instead.
 func (*ListActionsResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListActionsResponse) GetActions() []*Action {
@@ -2676,7 +2956,7 @@ type GetActionRequest struct {
 
 func (x *GetActionRequest) Reset() {
 	*x = GetActionRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2968,7 @@ func (x *GetActionRequest) String() string {
 func (*GetActionRequest) ProtoMessage() {}
 
 func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2981,7 @@ func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActionRequest.ProtoReflect.Descriptor instead.
 func (*GetActionRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetActionRequest) GetId() string {
@@ -2722,7 +3002,7 @@ type DecideActionRequest struct {
 
 func (x *DecideActionRequest) Reset() {
 	*x = DecideActionRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +3014,7 @@ func (x *DecideActionRequest) String() string {
 func (*DecideActionRequest) ProtoMessage() {}
 
 func (x *DecideActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +3027,7 @@ func (x *DecideActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideActionRequest.ProtoReflect.Descriptor instead.
 func (*DecideActionRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DecideActionRequest) GetId() string {
@@ -2785,7 +3065,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2797,7 +3077,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2810,7 +3090,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Explanation) GetRef() string {
@@ -2866,7 +3146,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +3158,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +3171,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Candidate) GetComponent() string {
@@ -2975,7 +3255,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3267,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3280,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Gate) GetName() string {
@@ -3039,7 +3319,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3331,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3344,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateTokenRequest) GetTtl() string {
@@ -3128,7 +3408,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3420,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3433,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateTokenResponse) GetId() string {
@@ -3200,7 +3480,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3492,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3505,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Token) GetId() string {
@@ -3292,7 +3572,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3584,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3597,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 type ListTokensResponse struct {
@@ -3329,7 +3609,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3621,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3634,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -3373,7 +3653,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +3665,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3678,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -3417,7 +3697,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3709,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3722,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RevokeTokenResponse) GetId() string {
@@ -3460,7 +3740,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3752,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3765,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 type WhoAmIResponse struct {
@@ -3498,7 +3778,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3510,7 +3790,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3523,7 +3803,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -3550,7 +3830,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3562,7 +3842,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3575,7 +3855,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *QueryRequest) GetQuery() string {
@@ -3604,7 +3884,7 @@ type QueryRangeRequest struct {
 
 func (x *QueryRangeRequest) Reset() {
 	*x = QueryRangeRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3616,7 +3896,7 @@ func (x *QueryRangeRequest) String() string {
 func (*QueryRangeRequest) ProtoMessage() {}
 
 func (x *QueryRangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3629,7 +3909,7 @@ func (x *QueryRangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRangeRequest.ProtoReflect.Descriptor instead.
 func (*QueryRangeRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *QueryRangeRequest) GetQuery() string {
@@ -3671,7 +3951,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +3963,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +3976,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *QueryResponse) GetResultType() string {
@@ -3730,7 +4010,7 @@ type SeriesValues struct {
 
 func (x *SeriesValues) Reset() {
 	*x = SeriesValues{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +4022,7 @@ func (x *SeriesValues) String() string {
 func (*SeriesValues) ProtoMessage() {}
 
 func (x *SeriesValues) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3755,7 +4035,7 @@ func (x *SeriesValues) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeriesValues.ProtoReflect.Descriptor instead.
 func (*SeriesValues) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SeriesValues) GetMetric() map[string]string {
@@ -3782,7 +4062,7 @@ type Point struct {
 
 func (x *Point) Reset() {
 	*x = Point{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3794,7 +4074,7 @@ func (x *Point) String() string {
 func (*Point) ProtoMessage() {}
 
 func (x *Point) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3807,7 +4087,7 @@ func (x *Point) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Point.ProtoReflect.Descriptor instead.
 func (*Point) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Point) GetTime() string {
@@ -3836,7 +4116,7 @@ type KillSwitch struct {
 
 func (x *KillSwitch) Reset() {
 	*x = KillSwitch{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3848,7 +4128,7 @@ func (x *KillSwitch) String() string {
 func (*KillSwitch) ProtoMessage() {}
 
 func (x *KillSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3861,7 +4141,7 @@ func (x *KillSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillSwitch.ProtoReflect.Descriptor instead.
 func (*KillSwitch) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *KillSwitch) GetOn() bool {
@@ -3900,7 +4180,7 @@ type GetKillSwitchRequest struct {
 
 func (x *GetKillSwitchRequest) Reset() {
 	*x = GetKillSwitchRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4192,7 @@ func (x *GetKillSwitchRequest) String() string {
 func (*GetKillSwitchRequest) ProtoMessage() {}
 
 func (x *GetKillSwitchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3925,7 +4205,7 @@ func (x *GetKillSwitchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKillSwitchRequest.ProtoReflect.Descriptor instead.
 func (*GetKillSwitchRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 type SetKillSwitchRequest struct {
@@ -3938,7 +4218,7 @@ type SetKillSwitchRequest struct {
 
 func (x *SetKillSwitchRequest) Reset() {
 	*x = SetKillSwitchRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4230,7 @@ func (x *SetKillSwitchRequest) String() string {
 func (*SetKillSwitchRequest) ProtoMessage() {}
 
 func (x *SetKillSwitchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4243,7 @@ func (x *SetKillSwitchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetKillSwitchRequest.ProtoReflect.Descriptor instead.
 func (*SetKillSwitchRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SetKillSwitchRequest) GetOn() bool {
@@ -3997,7 +4277,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4009,7 +4289,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4022,7 +4302,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AuditEntry) GetSeq() string {
@@ -4099,7 +4379,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4111,7 +4391,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4404,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListAuditRequest) GetAfter() string {
@@ -4157,7 +4437,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4169,7 +4449,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4182,7 +4462,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -4200,7 +4480,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4212,7 +4492,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4225,7 +4505,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 type VersionResponse struct {
@@ -4242,7 +4522,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4534,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4547,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -4324,7 +4604,7 @@ type SimulateRequest struct {
 
 func (x *SimulateRequest) Reset() {
 	*x = SimulateRequest{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4616,7 @@ func (x *SimulateRequest) String() string {
 func (*SimulateRequest) ProtoMessage() {}
 
 func (x *SimulateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4629,7 @@ func (x *SimulateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulateRequest.ProtoReflect.Descriptor instead.
 func (*SimulateRequest) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SimulateRequest) GetFiles() []*File {
@@ -4390,7 +4670,7 @@ type SimulateResponse struct {
 
 func (x *SimulateResponse) Reset() {
 	*x = SimulateResponse{}
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[66]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4402,7 +4682,7 @@ func (x *SimulateResponse) String() string {
 func (*SimulateResponse) ProtoMessage() {}
 
 func (x *SimulateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[66]
+	mi := &file_evenkeel_operator_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4415,7 +4695,7 @@ func (x *SimulateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulateResponse.ProtoReflect.Descriptor instead.
 func (*SimulateResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_evenkeel_operator_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SimulateResponse) GetSimulation() *structpb.Struct {
@@ -4592,7 +4872,7 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x12\x1a\n" +
 	"\bservices\x18\x03 \x03(\tR\bservices\x12\x19\n" +
 	"\bper_hour\x18\x04 \x01(\tR\aperHour\x12\x12\n" +
-	"\x04unit\x18\x05 \x01(\tR\x04unit\"\x97\x03\n" +
+	"\x04unit\x18\x05 \x01(\tR\x04unit\"\xc0\x05\n" +
 	"\bIncident\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
@@ -4609,7 +4889,20 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"resolvedAt\x12'\n" +
 	"\x0facknowledged_by\x18\f \x01(\tR\x0eacknowledgedBy\x127\n" +
 	"\btimeline\x18\r \x03(\v2\x1b.evenkeel.operator.v1.EventR\btimeline\x12\x18\n" +
-	"\aactions\x18\x0e \x03(\tR\aactions\"A\n" +
+	"\aactions\x18\x0e \x03(\tR\aactions\x12\x1a\n" +
+	"\bpriority\x18\x0f \x01(\tR\bpriority\x12\x17\n" +
+	"\aon_hold\x18\x10 \x01(\bR\x06onHold\x12\x1a\n" +
+	"\bexternal\x18\x11 \x01(\tR\bexternal\x12\x19\n" +
+	"\bbegan_at\x18\x12 \x01(\tR\abeganAt\x12'\n" +
+	"\x0facknowledged_at\x18\x13 \x01(\tR\x0eacknowledgedAt\x120\n" +
+	"\x05holds\x18\x14 \x03(\v2\x1a.evenkeel.operator.v1.HoldR\x05holds\x123\n" +
+	"\bcontacts\x18\x15 \x01(\v2\x17.google.protobuf.StructR\bcontacts\x12+\n" +
+	"\x04plan\x18\x16 \x01(\v2\x17.google.protobuf.StructR\x04plan\"R\n" +
+	"\x04Hold\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"A\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\tR\x02at\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x12\n" +
@@ -4623,7 +4916,15 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"@\n" +
 	"\x1aAcknowledgeIncidentRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04note\x18\x02 \x01(\tR\x04note\"\xd7\x04\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\"=\n" +
+	"\x13HoldIncidentRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"'\n" +
+	"\x15ResumeIncidentRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
+	"\x13LinkIncidentRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bexternal\x18\x02 \x01(\tR\bexternal\"\xd7\x04\n" +
 	"\x06Action\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x16\n" +
@@ -4816,12 +5117,15 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"MapService\x12H\n" +
 	"\x06GetMap\x12#.evenkeel.operator.v1.GetMapRequest\x1a\x19.evenkeel.operator.v1.Map\x12L\n" +
-	"\bWatchMap\x12#.evenkeel.operator.v1.GetMapRequest\x1a\x19.evenkeel.operator.v1.Map0\x012\xfd\x03\n" +
+	"\bWatchMap\x12#.evenkeel.operator.v1.GetMapRequest\x1a\x19.evenkeel.operator.v1.Map0\x012\x92\x06\n" +
 	"\x0fIncidentService\x12h\n" +
 	"\rListIncidents\x12*.evenkeel.operator.v1.ListIncidentsRequest\x1a+.evenkeel.operator.v1.ListIncidentsResponse\x12W\n" +
 	"\vGetIncident\x12(.evenkeel.operator.v1.GetIncidentRequest\x1a\x1e.evenkeel.operator.v1.Incident\x12^\n" +
 	"\x0fExplainIncident\x12(.evenkeel.operator.v1.GetIncidentRequest\x1a!.evenkeel.operator.v1.Explanation\x12g\n" +
-	"\x13AcknowledgeIncident\x120.evenkeel.operator.v1.AcknowledgeIncidentRequest\x1a\x1e.evenkeel.operator.v1.Incident\x12^\n" +
+	"\x13AcknowledgeIncident\x120.evenkeel.operator.v1.AcknowledgeIncidentRequest\x1a\x1e.evenkeel.operator.v1.Incident\x12Y\n" +
+	"\fHoldIncident\x12).evenkeel.operator.v1.HoldIncidentRequest\x1a\x1e.evenkeel.operator.v1.Incident\x12]\n" +
+	"\x0eResumeIncident\x12+.evenkeel.operator.v1.ResumeIncidentRequest\x1a\x1e.evenkeel.operator.v1.Incident\x12Y\n" +
+	"\fLinkIncident\x12).evenkeel.operator.v1.LinkIncidentRequest\x1a\x1e.evenkeel.operator.v1.Incident\x12^\n" +
 	"\x0eWatchIncidents\x12*.evenkeel.operator.v1.ListIncidentsRequest\x1a\x1e.evenkeel.operator.v1.Incident0\x012\x86\x05\n" +
 	"\rActionService\x12b\n" +
 	"\vListActions\x12(.evenkeel.operator.v1.ListActionsRequest\x1a).evenkeel.operator.v1.ListActionsResponse\x12Q\n" +
@@ -4862,7 +5166,7 @@ func file_evenkeel_operator_v1_operator_proto_rawDescGZIP() []byte {
 	return file_evenkeel_operator_v1_operator_proto_rawDescData
 }
 
-var file_evenkeel_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_evenkeel_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_evenkeel_operator_v1_operator_proto_goTypes = []any{
 	(*Metadata)(nil),                   // 0: evenkeel.operator.v1.Metadata
 	(*Resource)(nil),                   // 1: evenkeel.operator.v1.Resource
@@ -4894,57 +5198,61 @@ var file_evenkeel_operator_v1_operator_proto_goTypes = []any{
 	(*WhyInput)(nil),                   // 27: evenkeel.operator.v1.WhyInput
 	(*Cause)(nil),                      // 28: evenkeel.operator.v1.Cause
 	(*Incident)(nil),                   // 29: evenkeel.operator.v1.Incident
-	(*Event)(nil),                      // 30: evenkeel.operator.v1.Event
-	(*ListIncidentsRequest)(nil),       // 31: evenkeel.operator.v1.ListIncidentsRequest
-	(*ListIncidentsResponse)(nil),      // 32: evenkeel.operator.v1.ListIncidentsResponse
-	(*GetIncidentRequest)(nil),         // 33: evenkeel.operator.v1.GetIncidentRequest
-	(*AcknowledgeIncidentRequest)(nil), // 34: evenkeel.operator.v1.AcknowledgeIncidentRequest
-	(*Action)(nil),                     // 35: evenkeel.operator.v1.Action
-	(*ListActionsRequest)(nil),         // 36: evenkeel.operator.v1.ListActionsRequest
-	(*ListActionsResponse)(nil),        // 37: evenkeel.operator.v1.ListActionsResponse
-	(*GetActionRequest)(nil),           // 38: evenkeel.operator.v1.GetActionRequest
-	(*DecideActionRequest)(nil),        // 39: evenkeel.operator.v1.DecideActionRequest
-	(*Explanation)(nil),                // 40: evenkeel.operator.v1.Explanation
-	(*Candidate)(nil),                  // 41: evenkeel.operator.v1.Candidate
-	(*Gate)(nil),                       // 42: evenkeel.operator.v1.Gate
-	(*CreateTokenRequest)(nil),         // 43: evenkeel.operator.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 44: evenkeel.operator.v1.CreateTokenResponse
-	(*Token)(nil),                      // 45: evenkeel.operator.v1.Token
-	(*ListTokensRequest)(nil),          // 46: evenkeel.operator.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 47: evenkeel.operator.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),         // 48: evenkeel.operator.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),        // 49: evenkeel.operator.v1.RevokeTokenResponse
-	(*WhoAmIRequest)(nil),              // 50: evenkeel.operator.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 51: evenkeel.operator.v1.WhoAmIResponse
-	(*QueryRequest)(nil),               // 52: evenkeel.operator.v1.QueryRequest
-	(*QueryRangeRequest)(nil),          // 53: evenkeel.operator.v1.QueryRangeRequest
-	(*QueryResponse)(nil),              // 54: evenkeel.operator.v1.QueryResponse
-	(*SeriesValues)(nil),               // 55: evenkeel.operator.v1.SeriesValues
-	(*Point)(nil),                      // 56: evenkeel.operator.v1.Point
-	(*KillSwitch)(nil),                 // 57: evenkeel.operator.v1.KillSwitch
-	(*GetKillSwitchRequest)(nil),       // 58: evenkeel.operator.v1.GetKillSwitchRequest
-	(*SetKillSwitchRequest)(nil),       // 59: evenkeel.operator.v1.SetKillSwitchRequest
-	(*AuditEntry)(nil),                 // 60: evenkeel.operator.v1.AuditEntry
-	(*ListAuditRequest)(nil),           // 61: evenkeel.operator.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),          // 62: evenkeel.operator.v1.ListAuditResponse
-	(*GetVersionRequest)(nil),          // 63: evenkeel.operator.v1.GetVersionRequest
-	(*VersionResponse)(nil),            // 64: evenkeel.operator.v1.VersionResponse
-	(*SimulateRequest)(nil),            // 65: evenkeel.operator.v1.SimulateRequest
-	(*SimulateResponse)(nil),           // 66: evenkeel.operator.v1.SimulateResponse
-	nil,                                // 67: evenkeel.operator.v1.Metadata.LabelsEntry
-	nil,                                // 68: evenkeel.operator.v1.Metadata.AnnotationsEntry
-	nil,                                // 69: evenkeel.operator.v1.Host.LabelsEntry
-	nil,                                // 70: evenkeel.operator.v1.CreateTokenRequest.LabelsEntry
-	nil,                                // 71: evenkeel.operator.v1.Token.LabelsEntry
-	nil,                                // 72: evenkeel.operator.v1.SeriesValues.MetricEntry
-	nil,                                // 73: evenkeel.operator.v1.SimulateRequest.SetEntry
-	(*structpb.Struct)(nil),            // 74: google.protobuf.Struct
+	(*Hold)(nil),                       // 30: evenkeel.operator.v1.Hold
+	(*Event)(nil),                      // 31: evenkeel.operator.v1.Event
+	(*ListIncidentsRequest)(nil),       // 32: evenkeel.operator.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),      // 33: evenkeel.operator.v1.ListIncidentsResponse
+	(*GetIncidentRequest)(nil),         // 34: evenkeel.operator.v1.GetIncidentRequest
+	(*AcknowledgeIncidentRequest)(nil), // 35: evenkeel.operator.v1.AcknowledgeIncidentRequest
+	(*HoldIncidentRequest)(nil),        // 36: evenkeel.operator.v1.HoldIncidentRequest
+	(*ResumeIncidentRequest)(nil),      // 37: evenkeel.operator.v1.ResumeIncidentRequest
+	(*LinkIncidentRequest)(nil),        // 38: evenkeel.operator.v1.LinkIncidentRequest
+	(*Action)(nil),                     // 39: evenkeel.operator.v1.Action
+	(*ListActionsRequest)(nil),         // 40: evenkeel.operator.v1.ListActionsRequest
+	(*ListActionsResponse)(nil),        // 41: evenkeel.operator.v1.ListActionsResponse
+	(*GetActionRequest)(nil),           // 42: evenkeel.operator.v1.GetActionRequest
+	(*DecideActionRequest)(nil),        // 43: evenkeel.operator.v1.DecideActionRequest
+	(*Explanation)(nil),                // 44: evenkeel.operator.v1.Explanation
+	(*Candidate)(nil),                  // 45: evenkeel.operator.v1.Candidate
+	(*Gate)(nil),                       // 46: evenkeel.operator.v1.Gate
+	(*CreateTokenRequest)(nil),         // 47: evenkeel.operator.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 48: evenkeel.operator.v1.CreateTokenResponse
+	(*Token)(nil),                      // 49: evenkeel.operator.v1.Token
+	(*ListTokensRequest)(nil),          // 50: evenkeel.operator.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 51: evenkeel.operator.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),         // 52: evenkeel.operator.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),        // 53: evenkeel.operator.v1.RevokeTokenResponse
+	(*WhoAmIRequest)(nil),              // 54: evenkeel.operator.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 55: evenkeel.operator.v1.WhoAmIResponse
+	(*QueryRequest)(nil),               // 56: evenkeel.operator.v1.QueryRequest
+	(*QueryRangeRequest)(nil),          // 57: evenkeel.operator.v1.QueryRangeRequest
+	(*QueryResponse)(nil),              // 58: evenkeel.operator.v1.QueryResponse
+	(*SeriesValues)(nil),               // 59: evenkeel.operator.v1.SeriesValues
+	(*Point)(nil),                      // 60: evenkeel.operator.v1.Point
+	(*KillSwitch)(nil),                 // 61: evenkeel.operator.v1.KillSwitch
+	(*GetKillSwitchRequest)(nil),       // 62: evenkeel.operator.v1.GetKillSwitchRequest
+	(*SetKillSwitchRequest)(nil),       // 63: evenkeel.operator.v1.SetKillSwitchRequest
+	(*AuditEntry)(nil),                 // 64: evenkeel.operator.v1.AuditEntry
+	(*ListAuditRequest)(nil),           // 65: evenkeel.operator.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),          // 66: evenkeel.operator.v1.ListAuditResponse
+	(*GetVersionRequest)(nil),          // 67: evenkeel.operator.v1.GetVersionRequest
+	(*VersionResponse)(nil),            // 68: evenkeel.operator.v1.VersionResponse
+	(*SimulateRequest)(nil),            // 69: evenkeel.operator.v1.SimulateRequest
+	(*SimulateResponse)(nil),           // 70: evenkeel.operator.v1.SimulateResponse
+	nil,                                // 71: evenkeel.operator.v1.Metadata.LabelsEntry
+	nil,                                // 72: evenkeel.operator.v1.Metadata.AnnotationsEntry
+	nil,                                // 73: evenkeel.operator.v1.Host.LabelsEntry
+	nil,                                // 74: evenkeel.operator.v1.CreateTokenRequest.LabelsEntry
+	nil,                                // 75: evenkeel.operator.v1.Token.LabelsEntry
+	nil,                                // 76: evenkeel.operator.v1.SeriesValues.MetricEntry
+	nil,                                // 77: evenkeel.operator.v1.SimulateRequest.SetEntry
+	(*structpb.Struct)(nil),            // 78: google.protobuf.Struct
 }
 var file_evenkeel_operator_v1_operator_proto_depIdxs = []int32{
-	67, // 0: evenkeel.operator.v1.Metadata.labels:type_name -> evenkeel.operator.v1.Metadata.LabelsEntry
-	68, // 1: evenkeel.operator.v1.Metadata.annotations:type_name -> evenkeel.operator.v1.Metadata.AnnotationsEntry
+	71, // 0: evenkeel.operator.v1.Metadata.labels:type_name -> evenkeel.operator.v1.Metadata.LabelsEntry
+	72, // 1: evenkeel.operator.v1.Metadata.annotations:type_name -> evenkeel.operator.v1.Metadata.AnnotationsEntry
 	0,  // 2: evenkeel.operator.v1.Resource.metadata:type_name -> evenkeel.operator.v1.Metadata
-	74, // 3: evenkeel.operator.v1.Resource.spec:type_name -> google.protobuf.Struct
+	78, // 3: evenkeel.operator.v1.Resource.spec:type_name -> google.protobuf.Struct
 	2,  // 4: evenkeel.operator.v1.ApplyRequest.files:type_name -> evenkeel.operator.v1.File
 	5,  // 5: evenkeel.operator.v1.ApplyResponse.changes:type_name -> evenkeel.operator.v1.Change
 	7,  // 6: evenkeel.operator.v1.ApplyResponse.problems:type_name -> evenkeel.operator.v1.Problem
@@ -4953,7 +5261,7 @@ var file_evenkeel_operator_v1_operator_proto_depIdxs = []int32{
 	5,  // 9: evenkeel.operator.v1.DiffResponse.changes:type_name -> evenkeel.operator.v1.Change
 	7,  // 10: evenkeel.operator.v1.DiffResponse.problems:type_name -> evenkeel.operator.v1.Problem
 	1,  // 11: evenkeel.operator.v1.ListResourcesResponse.resources:type_name -> evenkeel.operator.v1.Resource
-	69, // 12: evenkeel.operator.v1.Host.labels:type_name -> evenkeel.operator.v1.Host.LabelsEntry
+	73, // 12: evenkeel.operator.v1.Host.labels:type_name -> evenkeel.operator.v1.Host.LabelsEntry
 	16, // 13: evenkeel.operator.v1.Host.actor:type_name -> evenkeel.operator.v1.Actor
 	17, // 14: evenkeel.operator.v1.Host.verdicts:type_name -> evenkeel.operator.v1.Verdict
 	15, // 15: evenkeel.operator.v1.ListHostsResponse.hosts:type_name -> evenkeel.operator.v1.Host
@@ -4962,97 +5270,106 @@ var file_evenkeel_operator_v1_operator_proto_depIdxs = []int32{
 	7,  // 18: evenkeel.operator.v1.Map.problems:type_name -> evenkeel.operator.v1.Problem
 	26, // 19: evenkeel.operator.v1.Node.why:type_name -> evenkeel.operator.v1.Why
 	27, // 20: evenkeel.operator.v1.Why.inputs:type_name -> evenkeel.operator.v1.WhyInput
-	30, // 21: evenkeel.operator.v1.Incident.timeline:type_name -> evenkeel.operator.v1.Event
-	29, // 22: evenkeel.operator.v1.ListIncidentsResponse.incidents:type_name -> evenkeel.operator.v1.Incident
-	30, // 23: evenkeel.operator.v1.Action.timeline:type_name -> evenkeel.operator.v1.Event
-	35, // 24: evenkeel.operator.v1.ListActionsResponse.actions:type_name -> evenkeel.operator.v1.Action
-	41, // 25: evenkeel.operator.v1.Explanation.candidates:type_name -> evenkeel.operator.v1.Candidate
-	42, // 26: evenkeel.operator.v1.Explanation.gates:type_name -> evenkeel.operator.v1.Gate
-	30, // 27: evenkeel.operator.v1.Explanation.timeline:type_name -> evenkeel.operator.v1.Event
-	70, // 28: evenkeel.operator.v1.CreateTokenRequest.labels:type_name -> evenkeel.operator.v1.CreateTokenRequest.LabelsEntry
-	71, // 29: evenkeel.operator.v1.Token.labels:type_name -> evenkeel.operator.v1.Token.LabelsEntry
-	45, // 30: evenkeel.operator.v1.ListTokensResponse.tokens:type_name -> evenkeel.operator.v1.Token
-	55, // 31: evenkeel.operator.v1.QueryResponse.result:type_name -> evenkeel.operator.v1.SeriesValues
-	72, // 32: evenkeel.operator.v1.SeriesValues.metric:type_name -> evenkeel.operator.v1.SeriesValues.MetricEntry
-	56, // 33: evenkeel.operator.v1.SeriesValues.values:type_name -> evenkeel.operator.v1.Point
-	60, // 34: evenkeel.operator.v1.ListAuditResponse.entries:type_name -> evenkeel.operator.v1.AuditEntry
-	2,  // 35: evenkeel.operator.v1.SimulateRequest.files:type_name -> evenkeel.operator.v1.File
-	73, // 36: evenkeel.operator.v1.SimulateRequest.set:type_name -> evenkeel.operator.v1.SimulateRequest.SetEntry
-	74, // 37: evenkeel.operator.v1.SimulateResponse.simulation:type_name -> google.protobuf.Struct
-	7,  // 38: evenkeel.operator.v1.SimulateResponse.problems:type_name -> evenkeel.operator.v1.Problem
-	3,  // 39: evenkeel.operator.v1.ResourceService.Apply:input_type -> evenkeel.operator.v1.ApplyRequest
-	8,  // 40: evenkeel.operator.v1.ResourceService.Diff:input_type -> evenkeel.operator.v1.DiffRequest
-	10, // 41: evenkeel.operator.v1.ResourceService.GetResource:input_type -> evenkeel.operator.v1.GetResourceRequest
-	11, // 42: evenkeel.operator.v1.ResourceService.ListResources:input_type -> evenkeel.operator.v1.ListResourcesRequest
-	13, // 43: evenkeel.operator.v1.ResourceService.DeleteResource:input_type -> evenkeel.operator.v1.DeleteResourceRequest
-	18, // 44: evenkeel.operator.v1.HostService.ListHosts:input_type -> evenkeel.operator.v1.ListHostsRequest
-	20, // 45: evenkeel.operator.v1.HostService.GetHost:input_type -> evenkeel.operator.v1.GetHostRequest
-	21, // 46: evenkeel.operator.v1.HostService.AdmitHost:input_type -> evenkeel.operator.v1.AdmitHostRequest
-	22, // 47: evenkeel.operator.v1.HostService.RevokeHost:input_type -> evenkeel.operator.v1.RevokeHostRequest
-	23, // 48: evenkeel.operator.v1.MapService.GetMap:input_type -> evenkeel.operator.v1.GetMapRequest
-	23, // 49: evenkeel.operator.v1.MapService.WatchMap:input_type -> evenkeel.operator.v1.GetMapRequest
-	31, // 50: evenkeel.operator.v1.IncidentService.ListIncidents:input_type -> evenkeel.operator.v1.ListIncidentsRequest
-	33, // 51: evenkeel.operator.v1.IncidentService.GetIncident:input_type -> evenkeel.operator.v1.GetIncidentRequest
-	33, // 52: evenkeel.operator.v1.IncidentService.ExplainIncident:input_type -> evenkeel.operator.v1.GetIncidentRequest
-	34, // 53: evenkeel.operator.v1.IncidentService.AcknowledgeIncident:input_type -> evenkeel.operator.v1.AcknowledgeIncidentRequest
-	31, // 54: evenkeel.operator.v1.IncidentService.WatchIncidents:input_type -> evenkeel.operator.v1.ListIncidentsRequest
-	36, // 55: evenkeel.operator.v1.ActionService.ListActions:input_type -> evenkeel.operator.v1.ListActionsRequest
-	38, // 56: evenkeel.operator.v1.ActionService.GetAction:input_type -> evenkeel.operator.v1.GetActionRequest
-	38, // 57: evenkeel.operator.v1.ActionService.ExplainAction:input_type -> evenkeel.operator.v1.GetActionRequest
-	39, // 58: evenkeel.operator.v1.ActionService.ApproveAction:input_type -> evenkeel.operator.v1.DecideActionRequest
-	39, // 59: evenkeel.operator.v1.ActionService.DenyAction:input_type -> evenkeel.operator.v1.DecideActionRequest
-	39, // 60: evenkeel.operator.v1.ActionService.CancelAction:input_type -> evenkeel.operator.v1.DecideActionRequest
-	36, // 61: evenkeel.operator.v1.ActionService.WatchActions:input_type -> evenkeel.operator.v1.ListActionsRequest
-	43, // 62: evenkeel.operator.v1.AccessService.CreateToken:input_type -> evenkeel.operator.v1.CreateTokenRequest
-	46, // 63: evenkeel.operator.v1.AccessService.ListTokens:input_type -> evenkeel.operator.v1.ListTokensRequest
-	48, // 64: evenkeel.operator.v1.AccessService.RevokeToken:input_type -> evenkeel.operator.v1.RevokeTokenRequest
-	50, // 65: evenkeel.operator.v1.AccessService.WhoAmI:input_type -> evenkeel.operator.v1.WhoAmIRequest
-	52, // 66: evenkeel.operator.v1.QueryService.Query:input_type -> evenkeel.operator.v1.QueryRequest
-	53, // 67: evenkeel.operator.v1.QueryService.QueryRange:input_type -> evenkeel.operator.v1.QueryRangeRequest
-	58, // 68: evenkeel.operator.v1.ControlService.GetKillSwitch:input_type -> evenkeel.operator.v1.GetKillSwitchRequest
-	59, // 69: evenkeel.operator.v1.ControlService.SetKillSwitch:input_type -> evenkeel.operator.v1.SetKillSwitchRequest
-	61, // 70: evenkeel.operator.v1.ControlService.ListAudit:input_type -> evenkeel.operator.v1.ListAuditRequest
-	63, // 71: evenkeel.operator.v1.ControlService.GetVersion:input_type -> evenkeel.operator.v1.GetVersionRequest
-	65, // 72: evenkeel.operator.v1.ControlService.Simulate:input_type -> evenkeel.operator.v1.SimulateRequest
-	4,  // 73: evenkeel.operator.v1.ResourceService.Apply:output_type -> evenkeel.operator.v1.ApplyResponse
-	9,  // 74: evenkeel.operator.v1.ResourceService.Diff:output_type -> evenkeel.operator.v1.DiffResponse
-	1,  // 75: evenkeel.operator.v1.ResourceService.GetResource:output_type -> evenkeel.operator.v1.Resource
-	12, // 76: evenkeel.operator.v1.ResourceService.ListResources:output_type -> evenkeel.operator.v1.ListResourcesResponse
-	14, // 77: evenkeel.operator.v1.ResourceService.DeleteResource:output_type -> evenkeel.operator.v1.DeleteResourceResponse
-	19, // 78: evenkeel.operator.v1.HostService.ListHosts:output_type -> evenkeel.operator.v1.ListHostsResponse
-	15, // 79: evenkeel.operator.v1.HostService.GetHost:output_type -> evenkeel.operator.v1.Host
-	15, // 80: evenkeel.operator.v1.HostService.AdmitHost:output_type -> evenkeel.operator.v1.Host
-	15, // 81: evenkeel.operator.v1.HostService.RevokeHost:output_type -> evenkeel.operator.v1.Host
-	24, // 82: evenkeel.operator.v1.MapService.GetMap:output_type -> evenkeel.operator.v1.Map
-	24, // 83: evenkeel.operator.v1.MapService.WatchMap:output_type -> evenkeel.operator.v1.Map
-	32, // 84: evenkeel.operator.v1.IncidentService.ListIncidents:output_type -> evenkeel.operator.v1.ListIncidentsResponse
-	29, // 85: evenkeel.operator.v1.IncidentService.GetIncident:output_type -> evenkeel.operator.v1.Incident
-	40, // 86: evenkeel.operator.v1.IncidentService.ExplainIncident:output_type -> evenkeel.operator.v1.Explanation
-	29, // 87: evenkeel.operator.v1.IncidentService.AcknowledgeIncident:output_type -> evenkeel.operator.v1.Incident
-	29, // 88: evenkeel.operator.v1.IncidentService.WatchIncidents:output_type -> evenkeel.operator.v1.Incident
-	37, // 89: evenkeel.operator.v1.ActionService.ListActions:output_type -> evenkeel.operator.v1.ListActionsResponse
-	35, // 90: evenkeel.operator.v1.ActionService.GetAction:output_type -> evenkeel.operator.v1.Action
-	40, // 91: evenkeel.operator.v1.ActionService.ExplainAction:output_type -> evenkeel.operator.v1.Explanation
-	35, // 92: evenkeel.operator.v1.ActionService.ApproveAction:output_type -> evenkeel.operator.v1.Action
-	35, // 93: evenkeel.operator.v1.ActionService.DenyAction:output_type -> evenkeel.operator.v1.Action
-	35, // 94: evenkeel.operator.v1.ActionService.CancelAction:output_type -> evenkeel.operator.v1.Action
-	35, // 95: evenkeel.operator.v1.ActionService.WatchActions:output_type -> evenkeel.operator.v1.Action
-	44, // 96: evenkeel.operator.v1.AccessService.CreateToken:output_type -> evenkeel.operator.v1.CreateTokenResponse
-	47, // 97: evenkeel.operator.v1.AccessService.ListTokens:output_type -> evenkeel.operator.v1.ListTokensResponse
-	49, // 98: evenkeel.operator.v1.AccessService.RevokeToken:output_type -> evenkeel.operator.v1.RevokeTokenResponse
-	51, // 99: evenkeel.operator.v1.AccessService.WhoAmI:output_type -> evenkeel.operator.v1.WhoAmIResponse
-	54, // 100: evenkeel.operator.v1.QueryService.Query:output_type -> evenkeel.operator.v1.QueryResponse
-	54, // 101: evenkeel.operator.v1.QueryService.QueryRange:output_type -> evenkeel.operator.v1.QueryResponse
-	57, // 102: evenkeel.operator.v1.ControlService.GetKillSwitch:output_type -> evenkeel.operator.v1.KillSwitch
-	57, // 103: evenkeel.operator.v1.ControlService.SetKillSwitch:output_type -> evenkeel.operator.v1.KillSwitch
-	62, // 104: evenkeel.operator.v1.ControlService.ListAudit:output_type -> evenkeel.operator.v1.ListAuditResponse
-	64, // 105: evenkeel.operator.v1.ControlService.GetVersion:output_type -> evenkeel.operator.v1.VersionResponse
-	66, // 106: evenkeel.operator.v1.ControlService.Simulate:output_type -> evenkeel.operator.v1.SimulateResponse
-	73, // [73:107] is the sub-list for method output_type
-	39, // [39:73] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	31, // 21: evenkeel.operator.v1.Incident.timeline:type_name -> evenkeel.operator.v1.Event
+	30, // 22: evenkeel.operator.v1.Incident.holds:type_name -> evenkeel.operator.v1.Hold
+	78, // 23: evenkeel.operator.v1.Incident.contacts:type_name -> google.protobuf.Struct
+	78, // 24: evenkeel.operator.v1.Incident.plan:type_name -> google.protobuf.Struct
+	29, // 25: evenkeel.operator.v1.ListIncidentsResponse.incidents:type_name -> evenkeel.operator.v1.Incident
+	31, // 26: evenkeel.operator.v1.Action.timeline:type_name -> evenkeel.operator.v1.Event
+	39, // 27: evenkeel.operator.v1.ListActionsResponse.actions:type_name -> evenkeel.operator.v1.Action
+	45, // 28: evenkeel.operator.v1.Explanation.candidates:type_name -> evenkeel.operator.v1.Candidate
+	46, // 29: evenkeel.operator.v1.Explanation.gates:type_name -> evenkeel.operator.v1.Gate
+	31, // 30: evenkeel.operator.v1.Explanation.timeline:type_name -> evenkeel.operator.v1.Event
+	74, // 31: evenkeel.operator.v1.CreateTokenRequest.labels:type_name -> evenkeel.operator.v1.CreateTokenRequest.LabelsEntry
+	75, // 32: evenkeel.operator.v1.Token.labels:type_name -> evenkeel.operator.v1.Token.LabelsEntry
+	49, // 33: evenkeel.operator.v1.ListTokensResponse.tokens:type_name -> evenkeel.operator.v1.Token
+	59, // 34: evenkeel.operator.v1.QueryResponse.result:type_name -> evenkeel.operator.v1.SeriesValues
+	76, // 35: evenkeel.operator.v1.SeriesValues.metric:type_name -> evenkeel.operator.v1.SeriesValues.MetricEntry
+	60, // 36: evenkeel.operator.v1.SeriesValues.values:type_name -> evenkeel.operator.v1.Point
+	64, // 37: evenkeel.operator.v1.ListAuditResponse.entries:type_name -> evenkeel.operator.v1.AuditEntry
+	2,  // 38: evenkeel.operator.v1.SimulateRequest.files:type_name -> evenkeel.operator.v1.File
+	77, // 39: evenkeel.operator.v1.SimulateRequest.set:type_name -> evenkeel.operator.v1.SimulateRequest.SetEntry
+	78, // 40: evenkeel.operator.v1.SimulateResponse.simulation:type_name -> google.protobuf.Struct
+	7,  // 41: evenkeel.operator.v1.SimulateResponse.problems:type_name -> evenkeel.operator.v1.Problem
+	3,  // 42: evenkeel.operator.v1.ResourceService.Apply:input_type -> evenkeel.operator.v1.ApplyRequest
+	8,  // 43: evenkeel.operator.v1.ResourceService.Diff:input_type -> evenkeel.operator.v1.DiffRequest
+	10, // 44: evenkeel.operator.v1.ResourceService.GetResource:input_type -> evenkeel.operator.v1.GetResourceRequest
+	11, // 45: evenkeel.operator.v1.ResourceService.ListResources:input_type -> evenkeel.operator.v1.ListResourcesRequest
+	13, // 46: evenkeel.operator.v1.ResourceService.DeleteResource:input_type -> evenkeel.operator.v1.DeleteResourceRequest
+	18, // 47: evenkeel.operator.v1.HostService.ListHosts:input_type -> evenkeel.operator.v1.ListHostsRequest
+	20, // 48: evenkeel.operator.v1.HostService.GetHost:input_type -> evenkeel.operator.v1.GetHostRequest
+	21, // 49: evenkeel.operator.v1.HostService.AdmitHost:input_type -> evenkeel.operator.v1.AdmitHostRequest
+	22, // 50: evenkeel.operator.v1.HostService.RevokeHost:input_type -> evenkeel.operator.v1.RevokeHostRequest
+	23, // 51: evenkeel.operator.v1.MapService.GetMap:input_type -> evenkeel.operator.v1.GetMapRequest
+	23, // 52: evenkeel.operator.v1.MapService.WatchMap:input_type -> evenkeel.operator.v1.GetMapRequest
+	32, // 53: evenkeel.operator.v1.IncidentService.ListIncidents:input_type -> evenkeel.operator.v1.ListIncidentsRequest
+	34, // 54: evenkeel.operator.v1.IncidentService.GetIncident:input_type -> evenkeel.operator.v1.GetIncidentRequest
+	34, // 55: evenkeel.operator.v1.IncidentService.ExplainIncident:input_type -> evenkeel.operator.v1.GetIncidentRequest
+	35, // 56: evenkeel.operator.v1.IncidentService.AcknowledgeIncident:input_type -> evenkeel.operator.v1.AcknowledgeIncidentRequest
+	36, // 57: evenkeel.operator.v1.IncidentService.HoldIncident:input_type -> evenkeel.operator.v1.HoldIncidentRequest
+	37, // 58: evenkeel.operator.v1.IncidentService.ResumeIncident:input_type -> evenkeel.operator.v1.ResumeIncidentRequest
+	38, // 59: evenkeel.operator.v1.IncidentService.LinkIncident:input_type -> evenkeel.operator.v1.LinkIncidentRequest
+	32, // 60: evenkeel.operator.v1.IncidentService.WatchIncidents:input_type -> evenkeel.operator.v1.ListIncidentsRequest
+	40, // 61: evenkeel.operator.v1.ActionService.ListActions:input_type -> evenkeel.operator.v1.ListActionsRequest
+	42, // 62: evenkeel.operator.v1.ActionService.GetAction:input_type -> evenkeel.operator.v1.GetActionRequest
+	42, // 63: evenkeel.operator.v1.ActionService.ExplainAction:input_type -> evenkeel.operator.v1.GetActionRequest
+	43, // 64: evenkeel.operator.v1.ActionService.ApproveAction:input_type -> evenkeel.operator.v1.DecideActionRequest
+	43, // 65: evenkeel.operator.v1.ActionService.DenyAction:input_type -> evenkeel.operator.v1.DecideActionRequest
+	43, // 66: evenkeel.operator.v1.ActionService.CancelAction:input_type -> evenkeel.operator.v1.DecideActionRequest
+	40, // 67: evenkeel.operator.v1.ActionService.WatchActions:input_type -> evenkeel.operator.v1.ListActionsRequest
+	47, // 68: evenkeel.operator.v1.AccessService.CreateToken:input_type -> evenkeel.operator.v1.CreateTokenRequest
+	50, // 69: evenkeel.operator.v1.AccessService.ListTokens:input_type -> evenkeel.operator.v1.ListTokensRequest
+	52, // 70: evenkeel.operator.v1.AccessService.RevokeToken:input_type -> evenkeel.operator.v1.RevokeTokenRequest
+	54, // 71: evenkeel.operator.v1.AccessService.WhoAmI:input_type -> evenkeel.operator.v1.WhoAmIRequest
+	56, // 72: evenkeel.operator.v1.QueryService.Query:input_type -> evenkeel.operator.v1.QueryRequest
+	57, // 73: evenkeel.operator.v1.QueryService.QueryRange:input_type -> evenkeel.operator.v1.QueryRangeRequest
+	62, // 74: evenkeel.operator.v1.ControlService.GetKillSwitch:input_type -> evenkeel.operator.v1.GetKillSwitchRequest
+	63, // 75: evenkeel.operator.v1.ControlService.SetKillSwitch:input_type -> evenkeel.operator.v1.SetKillSwitchRequest
+	65, // 76: evenkeel.operator.v1.ControlService.ListAudit:input_type -> evenkeel.operator.v1.ListAuditRequest
+	67, // 77: evenkeel.operator.v1.ControlService.GetVersion:input_type -> evenkeel.operator.v1.GetVersionRequest
+	69, // 78: evenkeel.operator.v1.ControlService.Simulate:input_type -> evenkeel.operator.v1.SimulateRequest
+	4,  // 79: evenkeel.operator.v1.ResourceService.Apply:output_type -> evenkeel.operator.v1.ApplyResponse
+	9,  // 80: evenkeel.operator.v1.ResourceService.Diff:output_type -> evenkeel.operator.v1.DiffResponse
+	1,  // 81: evenkeel.operator.v1.ResourceService.GetResource:output_type -> evenkeel.operator.v1.Resource
+	12, // 82: evenkeel.operator.v1.ResourceService.ListResources:output_type -> evenkeel.operator.v1.ListResourcesResponse
+	14, // 83: evenkeel.operator.v1.ResourceService.DeleteResource:output_type -> evenkeel.operator.v1.DeleteResourceResponse
+	19, // 84: evenkeel.operator.v1.HostService.ListHosts:output_type -> evenkeel.operator.v1.ListHostsResponse
+	15, // 85: evenkeel.operator.v1.HostService.GetHost:output_type -> evenkeel.operator.v1.Host
+	15, // 86: evenkeel.operator.v1.HostService.AdmitHost:output_type -> evenkeel.operator.v1.Host
+	15, // 87: evenkeel.operator.v1.HostService.RevokeHost:output_type -> evenkeel.operator.v1.Host
+	24, // 88: evenkeel.operator.v1.MapService.GetMap:output_type -> evenkeel.operator.v1.Map
+	24, // 89: evenkeel.operator.v1.MapService.WatchMap:output_type -> evenkeel.operator.v1.Map
+	33, // 90: evenkeel.operator.v1.IncidentService.ListIncidents:output_type -> evenkeel.operator.v1.ListIncidentsResponse
+	29, // 91: evenkeel.operator.v1.IncidentService.GetIncident:output_type -> evenkeel.operator.v1.Incident
+	44, // 92: evenkeel.operator.v1.IncidentService.ExplainIncident:output_type -> evenkeel.operator.v1.Explanation
+	29, // 93: evenkeel.operator.v1.IncidentService.AcknowledgeIncident:output_type -> evenkeel.operator.v1.Incident
+	29, // 94: evenkeel.operator.v1.IncidentService.HoldIncident:output_type -> evenkeel.operator.v1.Incident
+	29, // 95: evenkeel.operator.v1.IncidentService.ResumeIncident:output_type -> evenkeel.operator.v1.Incident
+	29, // 96: evenkeel.operator.v1.IncidentService.LinkIncident:output_type -> evenkeel.operator.v1.Incident
+	29, // 97: evenkeel.operator.v1.IncidentService.WatchIncidents:output_type -> evenkeel.operator.v1.Incident
+	41, // 98: evenkeel.operator.v1.ActionService.ListActions:output_type -> evenkeel.operator.v1.ListActionsResponse
+	39, // 99: evenkeel.operator.v1.ActionService.GetAction:output_type -> evenkeel.operator.v1.Action
+	44, // 100: evenkeel.operator.v1.ActionService.ExplainAction:output_type -> evenkeel.operator.v1.Explanation
+	39, // 101: evenkeel.operator.v1.ActionService.ApproveAction:output_type -> evenkeel.operator.v1.Action
+	39, // 102: evenkeel.operator.v1.ActionService.DenyAction:output_type -> evenkeel.operator.v1.Action
+	39, // 103: evenkeel.operator.v1.ActionService.CancelAction:output_type -> evenkeel.operator.v1.Action
+	39, // 104: evenkeel.operator.v1.ActionService.WatchActions:output_type -> evenkeel.operator.v1.Action
+	48, // 105: evenkeel.operator.v1.AccessService.CreateToken:output_type -> evenkeel.operator.v1.CreateTokenResponse
+	51, // 106: evenkeel.operator.v1.AccessService.ListTokens:output_type -> evenkeel.operator.v1.ListTokensResponse
+	53, // 107: evenkeel.operator.v1.AccessService.RevokeToken:output_type -> evenkeel.operator.v1.RevokeTokenResponse
+	55, // 108: evenkeel.operator.v1.AccessService.WhoAmI:output_type -> evenkeel.operator.v1.WhoAmIResponse
+	58, // 109: evenkeel.operator.v1.QueryService.Query:output_type -> evenkeel.operator.v1.QueryResponse
+	58, // 110: evenkeel.operator.v1.QueryService.QueryRange:output_type -> evenkeel.operator.v1.QueryResponse
+	61, // 111: evenkeel.operator.v1.ControlService.GetKillSwitch:output_type -> evenkeel.operator.v1.KillSwitch
+	61, // 112: evenkeel.operator.v1.ControlService.SetKillSwitch:output_type -> evenkeel.operator.v1.KillSwitch
+	66, // 113: evenkeel.operator.v1.ControlService.ListAudit:output_type -> evenkeel.operator.v1.ListAuditResponse
+	68, // 114: evenkeel.operator.v1.ControlService.GetVersion:output_type -> evenkeel.operator.v1.VersionResponse
+	70, // 115: evenkeel.operator.v1.ControlService.Simulate:output_type -> evenkeel.operator.v1.SimulateResponse
+	79, // [79:116] is the sub-list for method output_type
+	42, // [42:79] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_evenkeel_operator_v1_operator_proto_init() }
@@ -5067,7 +5384,7 @@ func file_evenkeel_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_evenkeel_operator_v1_operator_proto_rawDesc), len(file_evenkeel_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   74,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   8,
 		},

@@ -644,6 +644,9 @@ const (
 	IncidentService_GetIncident_FullMethodName         = "/evenkeel.operator.v1.IncidentService/GetIncident"
 	IncidentService_ExplainIncident_FullMethodName     = "/evenkeel.operator.v1.IncidentService/ExplainIncident"
 	IncidentService_AcknowledgeIncident_FullMethodName = "/evenkeel.operator.v1.IncidentService/AcknowledgeIncident"
+	IncidentService_HoldIncident_FullMethodName        = "/evenkeel.operator.v1.IncidentService/HoldIncident"
+	IncidentService_ResumeIncident_FullMethodName      = "/evenkeel.operator.v1.IncidentService/ResumeIncident"
+	IncidentService_LinkIncident_FullMethodName        = "/evenkeel.operator.v1.IncidentService/LinkIncident"
 	IncidentService_WatchIncidents_FullMethodName      = "/evenkeel.operator.v1.IncidentService/WatchIncidents"
 )
 
@@ -655,6 +658,9 @@ type IncidentServiceClient interface {
 	GetIncident(ctx context.Context, in *GetIncidentRequest, opts ...grpc.CallOption) (*Incident, error)
 	ExplainIncident(ctx context.Context, in *GetIncidentRequest, opts ...grpc.CallOption) (*Explanation, error)
 	AcknowledgeIncident(ctx context.Context, in *AcknowledgeIncidentRequest, opts ...grpc.CallOption) (*Incident, error)
+	HoldIncident(ctx context.Context, in *HoldIncidentRequest, opts ...grpc.CallOption) (*Incident, error)
+	ResumeIncident(ctx context.Context, in *ResumeIncidentRequest, opts ...grpc.CallOption) (*Incident, error)
+	LinkIncident(ctx context.Context, in *LinkIncidentRequest, opts ...grpc.CallOption) (*Incident, error)
 	WatchIncidents(ctx context.Context, in *ListIncidentsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Incident], error)
 }
 
@@ -706,6 +712,36 @@ func (c *incidentServiceClient) AcknowledgeIncident(ctx context.Context, in *Ack
 	return out, nil
 }
 
+func (c *incidentServiceClient) HoldIncident(ctx context.Context, in *HoldIncidentRequest, opts ...grpc.CallOption) (*Incident, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Incident)
+	err := c.cc.Invoke(ctx, IncidentService_HoldIncident_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *incidentServiceClient) ResumeIncident(ctx context.Context, in *ResumeIncidentRequest, opts ...grpc.CallOption) (*Incident, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Incident)
+	err := c.cc.Invoke(ctx, IncidentService_ResumeIncident_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *incidentServiceClient) LinkIncident(ctx context.Context, in *LinkIncidentRequest, opts ...grpc.CallOption) (*Incident, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Incident)
+	err := c.cc.Invoke(ctx, IncidentService_LinkIncident_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *incidentServiceClient) WatchIncidents(ctx context.Context, in *ListIncidentsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Incident], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &IncidentService_ServiceDesc.Streams[0], IncidentService_WatchIncidents_FullMethodName, cOpts...)
@@ -733,6 +769,9 @@ type IncidentServiceServer interface {
 	GetIncident(context.Context, *GetIncidentRequest) (*Incident, error)
 	ExplainIncident(context.Context, *GetIncidentRequest) (*Explanation, error)
 	AcknowledgeIncident(context.Context, *AcknowledgeIncidentRequest) (*Incident, error)
+	HoldIncident(context.Context, *HoldIncidentRequest) (*Incident, error)
+	ResumeIncident(context.Context, *ResumeIncidentRequest) (*Incident, error)
+	LinkIncident(context.Context, *LinkIncidentRequest) (*Incident, error)
 	WatchIncidents(*ListIncidentsRequest, grpc.ServerStreamingServer[Incident]) error
 	mustEmbedUnimplementedIncidentServiceServer()
 }
@@ -755,6 +794,15 @@ func (UnimplementedIncidentServiceServer) ExplainIncident(context.Context, *GetI
 }
 func (UnimplementedIncidentServiceServer) AcknowledgeIncident(context.Context, *AcknowledgeIncidentRequest) (*Incident, error) {
 	return nil, status.Error(codes.Unimplemented, "method AcknowledgeIncident not implemented")
+}
+func (UnimplementedIncidentServiceServer) HoldIncident(context.Context, *HoldIncidentRequest) (*Incident, error) {
+	return nil, status.Error(codes.Unimplemented, "method HoldIncident not implemented")
+}
+func (UnimplementedIncidentServiceServer) ResumeIncident(context.Context, *ResumeIncidentRequest) (*Incident, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeIncident not implemented")
+}
+func (UnimplementedIncidentServiceServer) LinkIncident(context.Context, *LinkIncidentRequest) (*Incident, error) {
+	return nil, status.Error(codes.Unimplemented, "method LinkIncident not implemented")
 }
 func (UnimplementedIncidentServiceServer) WatchIncidents(*ListIncidentsRequest, grpc.ServerStreamingServer[Incident]) error {
 	return status.Error(codes.Unimplemented, "method WatchIncidents not implemented")
@@ -852,6 +900,60 @@ func _IncidentService_AcknowledgeIncident_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IncidentService_HoldIncident_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldIncidentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IncidentServiceServer).HoldIncident(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IncidentService_HoldIncident_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IncidentServiceServer).HoldIncident(ctx, req.(*HoldIncidentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IncidentService_ResumeIncident_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeIncidentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IncidentServiceServer).ResumeIncident(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IncidentService_ResumeIncident_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IncidentServiceServer).ResumeIncident(ctx, req.(*ResumeIncidentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IncidentService_LinkIncident_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LinkIncidentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IncidentServiceServer).LinkIncident(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IncidentService_LinkIncident_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IncidentServiceServer).LinkIncident(ctx, req.(*LinkIncidentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IncidentService_WatchIncidents_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ListIncidentsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -885,6 +987,18 @@ var IncidentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AcknowledgeIncident",
 			Handler:    _IncidentService_AcknowledgeIncident_Handler,
+		},
+		{
+			MethodName: "HoldIncident",
+			Handler:    _IncidentService_HoldIncident_Handler,
+		},
+		{
+			MethodName: "ResumeIncident",
+			Handler:    _IncidentService_ResumeIncident_Handler,
+		},
+		{
+			MethodName: "LinkIncident",
+			Handler:    _IncidentService_LinkIncident_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,207 @@
+package collector
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/evenkeel/evenkeel/collector/incident"
+	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/servicemap"
+	"github.com/evenkeel/evenkeel/pkg/health"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+// causes is everything that is wrong on its own account, and what is no longer.
+func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []incident.Cause {
+	var out []incident.Cause
+	graph := snapshot.Graph()
+	reach := map[string]overload.ReachChange{}
+	if p := d.reach.Load(); p != nil {
+		reach = *p
+	}
+	for _, h := range d.fleet.all() {
+		hostRef := string(manifest.RefOf(manifest.KindHost, h.name))
+		c := incident.Cause{Ref: hostRef, Host: h.name, Condition: incident.Good, Title: "host " + h.name + " is well"}
+		r, seen := reach[h.name]
+		members := map[string]overload.Verdict{} // component -> its worst verdict
+		h.mu.Lock()
+		heard := h.heard
+		if len(h.verdicts) == 0 {
+			c.Condition = incident.Unknown
+		}
+		for _, key := range sortedKeys(h.verdicts) {
+			v := h.verdicts[key]
+			if strings.HasPrefix(v.Subject, "component/") {
+				if old, ok := members[v.Subject]; !ok || v.State > old.State || v.State == old.State && v.Level > old.Level {
+					members[v.Subject] = v
+				}
+				continue
+			}
+			switch {
+			case v.State == overload.Overloaded && (c.Condition != incident.Bad || v.Level > c.Level):
+				c.Condition, c.Level = incident.Bad, v.Level
+				c.Title = fmt.Sprintf("host %s is overloaded: %s", h.name, strings.TrimSpace(v.Detector+" "+v.Subject))
+				c.Detail, c.Began = evidence(&v), v.Began
+			case v.State == overload.Unknown && c.Condition == incident.Good:
+				c.Condition = incident.Unknown
+			}
+		}
+		h.mu.Unlock()
+		switch {
+		case seen && r.Reach == overload.Down && !r.Shared:
+			c.Condition, c.Level = incident.Bad, health.Critical
+			c.Title, c.Detail, c.Began = "host "+h.name+" is down", r.Text, heard
+		case seen && r.Reach != overload.Connected:
+			c.Condition = incident.Unknown
+		}
+		if c.Condition == incident.Bad {
+			for _, m := range graph.OnHost(h.name) {
+				c.Impacts = d.impacts(c.Impacts, snapshot, m.Ref, now)
+			}
+		}
+		out = append(out, c)
+		// What a crowded host does to a component is the host's, and opens no second incident; one that is open stays its own.
+		for _, component := range sortedKeys(members) {
+			v := members[component]
+			ref := servicemap.MemberRef(manifest.Ref(component), h.name)
+			m := incident.Cause{Ref: string(ref), Host: h.name, Condition: incident.Good}
+			_, open := d.book.Of(now, m.Ref)
+			switch {
+			case v.State == overload.Unknown:
+				m.Condition = incident.Unknown
+			case v.State == overload.Overloaded && (open || c.Condition != incident.Bad || v.Detector != waitsForCPU):
+				m.Condition, m.Level = incident.Bad, v.Level
+				m.Title, m.Detail, m.Began = fmt.Sprintf("%s is unwell: %s", ref, v.Detector), evidence(&v), v.Began
+				m.Impacts = d.impacts(nil, snapshot, ref, now)
+			}
+			out = append(out, m)
+		}
+	}
+	return d.onMap(out, snapshot, now)
+}
+
+// onMap adds what is wrong by a word that no verdict of a host stands behind: a person's, a source's outside, an indicator's.
+func (d *decider) onMap(out []incident.Cause, snapshot *servicemap.Snapshot, now time.Time) []incident.Cause {
+	for ref := range d.told {
+		node, ok := snapshot.Node(ref)
+		if !ok {
+			delete(d.told, ref)
+			continue
+		}
+		c := incident.Cause{Ref: string(ref), Condition: incident.Good}
+		_, c.Host = ref.Member()
+		spoken := false
+		for _, s := range node.Signals {
+			if ofHost(s.Source) {
+				continue
+			}
+			spoken = true
+			switch {
+			case s.Range.Low >= health.Minor && (c.Condition != incident.Bad || s.Range.Low > c.Level):
+				c.Condition, c.Level = incident.Bad, s.Range.Low
+				c.Title, c.Detail = fmt.Sprintf("%s is %s by %s", ref, s.Range.Low, s.Source), s.Text
+			case s.Range.High >= health.Minor && c.Condition == incident.Good:
+				c.Condition = incident.Unknown
+			}
+		}
+		if !spoken {
+			// Nobody says anything any more. It is over where the node is known to be well without them.
+			if node.Own.High >= health.Minor {
+				c.Condition = incident.Unknown
+			}
+			if _, open := d.book.Of(now, c.Ref); !open {
+				delete(d.told, ref)
+			}
+		}
+		if c.Condition == incident.Bad {
+			c.Impacts = d.impacts(nil, snapshot, ref, now)
+			if !snapshot.IsLeaf(ref) && d.restsWell(snapshot, ref) {
+				c.Title += "; the cause is not in the map: all that it rests on is well"
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// ofHost reports whether a signal comes from what a host's own agent sees, whose causes are told by host.
+func ofHost(source string) bool { return source == "reach" || strings.HasPrefix(source, "detector/") }
+
+// restsWell reports whether everything that a node rests on is known to be well.
+func (d *decider) restsWell(snapshot *servicemap.Snapshot, ref manifest.Ref) bool {
+	for _, in := range snapshot.InputsOf(ref) {
+		if r, _ := snapshot.Range(in); r.High > health.Info {
+			return false
+		}
+	}
+	return true
+}
+
+// hearMap notes which nodes have a word that no host stands behind.
+func (d *decider) hearMap(old, snapshot *servicemap.Snapshot) {
+	for _, n := range snapshot.SignalledSince(old) {
+		if slices.ContainsFunc(n.Signals, func(s servicemap.Signal) bool { return !ofHost(s.Source) }) {
+			d.told[n.Ref] = struct{}{}
+		}
+	}
+}
+
+// waitsForCPU is the shipped detector of what a component suffers on a crowded host.
+const waitsForCPU = "component-cpu-delay"
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func evidence(v *overload.Verdict) string {
+	var texts []string
+	for _, e := range v.Evidence {
+		texts = append(texts, e.Text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// impacts adds the services above a node, each once, and says which of them count within another.
+func (d *decider) impacts(out []incident.Impact, snapshot *servicemap.Snapshot, ref manifest.Ref, now time.Time) []incident.Impact {
+	graph := snapshot.Graph()
+	services := graph.ServicesAbove(ref)
+	if ref.Kind() == "service" && !slices.Contains(services, ref) {
+		services = append([]manifest.Ref{ref}, services...)
+	}
+	for _, service := range services {
+		if slices.ContainsFunc(out, func(i incident.Impact) bool { return i.Service == string(service) }) {
+			continue
+		}
+		r, _ := snapshot.Range(service)
+		worth := snapshot.Worth(service, now)
+		i := incident.Impact{Service: string(service), Level: r.Low, Points: worth.Points}
+		if worth.Priced {
+			i.Money, i.Currency = worth.Money.Float(), worth.Currency
+		}
+		if s, ok := manifest.SpecOf[manifest.Service](d.keeper.Set(), service); ok {
+			i.Criticality = s.Criticality
+			if s.Value != nil && s.Value.Loss != nil {
+				i.Loss = map[health.Level]float64{}
+				for l, f := range s.Value.Loss {
+					i.Loss[l] = f.Float()
+				}
+			}
+		}
+		out = append(out, i)
+	}
+	for k := range out {
+		i := &out[k]
+		above := graph.ServicesAbove(manifest.Ref(i.Service))
+		i.Within = slices.ContainsFunc(out, func(o incident.Impact) bool {
+			return o.Service != i.Service && o.Loses() && slices.Contains(above, manifest.Ref(o.Service))
+		})
+	}
+	return out
+}
