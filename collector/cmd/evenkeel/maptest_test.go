@@ -30,7 +30,7 @@ func TestMapTests(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 1 || r.Failed != 1 || r.Kind != "MapTestReport" || r.Cases[len(r.Cases)-1].Failures[0].Got != "critical" {
 		t.Errorf("exit %d, %v\n%s", code, err, out)
 	}
-	for line, want := range map[string]string{"test": "say what to test", "test -f ../../../docs": "holds no .yaml"} {
+	for line, want := range map[string]string{"test": "say what to test", "test -f ../../../docs/adr": "holds no .yaml"} {
 		if _, errs, code := evenkeel(t, "", strings.Fields(line)...); code != 2 || !strings.Contains(errs, want) {
 			t.Errorf("%s: exit %d, %s", line, code, errs)
 		}
