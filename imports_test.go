@@ -109,7 +109,8 @@ func TestPureReasoning(t *testing.T) {
 		if !under(path, "pkg/health", "pkg/manifest", "pkg/importer", "pkg/metric", "pkg/chain", "pkg/civil", "pkg/recur", "pkg/calendar",
 			"collector/overload", "collector/servicemap", "collector/cause", "collector/cost", "collector/recovery",
 			"collector/incident", "collector/picture", "collector/reason", "collector/simulate", "collector/slo", "collector/contact",
-			"collector/explain", "collector/whatif", "collector/coverage", "collector/agreement", "collector/table", "collector/starter", "collector/maptest") {
+			"collector/explain", "collector/whatif", "collector/coverage", "collector/agreement", "collector/table", "collector/portfolio",
+			"collector/starter", "collector/maptest") {
 			continue
 		}
 		for _, dep := range p.Deps {

@@ -1,15 +1,40 @@
 package reason
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/evenkeel/evenkeel/collector/agreement"
 	"github.com/evenkeel/evenkeel/collector/coverage"
 	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/collector/portfolio"
+	"github.com/evenkeel/evenkeel/pkg/civil"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
 func supportCoverage(p *picture.Picture, _ Args) (any, []manifest.Problem, error) {
 	out, err := coverage.Of(p)
 	return out, nil, err
+}
+
+// portfolioOf takes the zone of the months; UTC where it is missing.
+func portfolioOf(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	zone, err := zoneOf(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	return portfolio.Of(p, zone)
+}
+
+func zoneOf(a Args) (*time.Location, error) {
+	if a["timezone"] == "" {
+		return time.UTC, nil
+	}
+	zone, err := civil.Zone(a["timezone"])
+	if err != nil {
+		return nil, fmt.Errorf("timezone: %w", err)
+	}
+	return zone, nil
 }
 
 // agreements takes incidents as CSV; those on record where there is none.

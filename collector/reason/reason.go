@@ -38,6 +38,7 @@ var questions = map[string]question{
 	"contacts":      {[]string{"of"}, contacts},
 	"cause":         {nil, causes},
 	"impact":        {[]string{"of"}, impact},
+	"portfolio":     {[]string{"timezone"}, portfolioOf},
 	"coverage":      {nil, supportCoverage},
 	"agreements":    {[]string{"incidents", "incidents.file"}, agreements},
 	"whatif":        {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},

@@ -163,6 +163,7 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.killSwitchCommand(), a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
 		a.sloCommand(), a.contactsCommand(), a.causeCommand(), a.impactCommand(), a.importCommand(),
 		a.whatIfCommand(), a.coverageCommand(), a.agreementsCommand(), a.testCommand(), a.schemaCommand(),
+		a.portfolioCommand(),
 	)
 	// The library's own commands take the output that is set when they are made.
 	root.SetIn(a.In)

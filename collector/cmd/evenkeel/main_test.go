@@ -221,6 +221,7 @@ func TestExplainShop(t *testing.T) {
 		"impact":       {"impact", "-f", shop, "component/database@db1"},
 		"impact-spare": {"impact", "-f", shop, "component/web@web1"},
 		"coverage":     {"coverage", "-f", shop},
+		"portfolio":    {"portfolio", "-f", shop, "--history", "testdata/history.csv", "--set", "component/database@db1=critical", "--timezone", "Europe/Berlin"},
 		"agreements":   {"agreements", "-f", "testdata/agreements", "--incidents", "testdata/incidents.csv"},
 	} {
 		out, errs, code := evenkeel(t, "", append(args, "--at", "2026-11-25T10:00:00Z")...)
