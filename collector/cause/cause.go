@@ -27,6 +27,10 @@ type Cause struct {
 	Loss, AtRisk servicemap.Value
 	// Partial says that beside it there may be causes that were not found.
 	Partial bool
+	// NotInMap says that Ref is a service that is bad while all its parts are well: what makes it bad is not in the map.
+	NotInMap bool
+	// Text says in a clause why the node is a cause: what is said of it, or that the cause is not in the map.
+	Text string
 }
 
 // Report is what makes a map bad. Causes are ranked by Loss in Unit, then by AtRisk, then by level.
@@ -200,6 +204,14 @@ func find(s *servicemap.Snapshot, at time.Time, roots []manifest.Ref) Report {
 		if c.Level == health.OK {
 			r, _ := s.Range(ref)
 			c.Level = r.Low
+		}
+		c.Text = s.Worst(ref)
+		if c.NotInMap = s.NotInMap(ref); c.NotInMap {
+			c.Text = s.NotInMapText(ref) + "; " + c.Text
+		}
+		if c.Text == "" {
+			n, _ := s.Node(ref)
+			c.Text = n.Why.Text
 		}
 		c.Loss = w.sum(c.Services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Loss(x, at) })
 		c.AtRisk = w.sum(c.Services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Worth(x, at) })

@@ -140,9 +140,6 @@ func strangers(set *manifest.Set, rows []slo.Row, file string) []manifest.Proble
 	return out
 }
 
-// byHand is the source of what was set.
-const byHand = "set"
-
 // assumed turns the options into signals, or tells all that is wrong with them.
 func assumed(g *servicemap.Graph, opt Options) ([]servicemap.Signal, []manifest.Problem) {
 	var signals []servicemap.Signal
@@ -166,7 +163,7 @@ func assumed(g *servicemap.Graph, opt Options) ([]servicemap.Signal, []manifest.
 			}
 			r = health.Exactly(l)
 		}
-		signals = append(signals, servicemap.Signal{Ref: manifest.Ref(ref), Source: byHand, Range: r})
+		signals = append(signals, servicemap.Signal{Ref: manifest.Ref(ref), Source: servicemap.ByHand, Range: r})
 	}
 	return signals, problems
 }

@@ -36,6 +36,7 @@ var questions = map[string]question{
 	"recovery-plan": {nil, recoveryPlan},
 	"slo":           {nil, objectives},
 	"contacts":      {[]string{"of"}, contacts},
+	"times":         {nil, times},
 	"cause":         {nil, causes},
 	"impact":        {[]string{"of"}, impact},
 	"portfolio":     {[]string{"timezone"}, portfolioOf},
@@ -43,7 +44,6 @@ var questions = map[string]question{
 	"agreements":    {[]string{"incidents", "incidents.file"}, agreements},
 	"whatif":        {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
 	"map-init":      {[]string{"role", "app", "owner"}, starterMap},
-	"times":         {nil, times},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name

@@ -292,7 +292,12 @@ func (s *Snapshot) leafText(n *node, own health.Range, signals []Signal) string 
 		return "no data"
 	}
 	var parts []string
+	fixed := ""
 	for _, sig := range signals {
+		if sig.Source == ByHand && sig.Text != "" {
+			fixed = sig.Text // in its own words
+			continue
+		}
 		if len(signals) > 1 && worse(own, sig.Range) == own && sig.Range == health.Exactly(health.OK) && own != sig.Range {
 			continue // what is well is no reason
 		}
@@ -302,7 +307,16 @@ func (s *Snapshot) leafText(n *node, own health.Range, signals []Signal) string 
 		}
 		parts = append(parts, text)
 	}
-	return strings.Join(parts, ", ")
+	text := strings.Join(parts, ", ")
+	switch {
+	case fixed == "":
+		return text
+	case text == "":
+		return fixed
+	case len(n.inputs) == 0:
+		return fixed + "; without it: " + text
+	}
+	return fixed + ", " + text
 }
 
 // ruleText says in words what the rule made of the inputs.

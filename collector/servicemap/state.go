@@ -14,11 +14,18 @@ import (
 // Signal is what one source says of one node itself. A source has one word on a node: a later signal replaces it.
 type Signal struct {
 	Ref    manifest.Ref
-	Source string // "detector/host-cpu@h1", "indicator/orders", "hand"
+	Source string // "detector/host-cpu@h1", "indicator/orders", ByHand
 	Range  health.Range
 	Text   string // what it saw, for people
 	Gone   bool   // the source has nothing to say any more
 }
+
+// ByHand is the source of a level that somebody fixed: of a leaf it takes the place of all that is measured, and on what rests on others
+// it is one more input and hides nothing.
+const ByHand = "set"
+
+// IndicatorSource returns the source of what an indicator of a service says.
+func IndicatorSource(name string) string { return "indicator/" + name }
 
 // Options say how a State reads what it was not told.
 type Options struct {
@@ -152,6 +159,9 @@ func (s *State) tell(i int32, sig Signal) bool {
 // indicator of which nothing was told is unknown too; a leaf of which nothing was told is as the options say.
 func (s *State) ownOf(i int32, signals []Signal) health.Range {
 	n := &s.graph.nodes[i]
+	if fixed, ok := byHand(signals); ok && len(n.inputs) == 0 {
+		return fixed.Range
+	}
 	own := health.Exactly(health.OK)
 	for _, sig := range signals {
 		own = worse(own, sig.Range)
@@ -163,7 +173,7 @@ func (s *State) ownOf(i int32, signals []Signal) health.Range {
 		return own
 	}
 	for _, ind := range n.indicators {
-		if !told(signals, indicatorSource(ind.Name)) {
+		if !told(signals, IndicatorSource(ind.Name)) {
 			own = worse(own, health.Unknown)
 		}
 	}
@@ -173,7 +183,14 @@ func (s *State) ownOf(i int32, signals []Signal) health.Range {
 	return own
 }
 
-func indicatorSource(name string) string { return "indicator/" + name }
+func byHand(signals []Signal) (Signal, bool) {
+	for _, sig := range signals {
+		if sig.Source == ByHand {
+			return sig, true
+		}
+	}
+	return Signal{}, false
+}
 
 func told(signals []Signal, source string) bool {
 	return slices.ContainsFunc(signals, func(s Signal) bool { return s.Source == source })

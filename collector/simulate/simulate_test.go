@@ -35,6 +35,7 @@ func TestGolden(t *testing.T) {
 	}{
 		{"all-well", simulate.Options{}},
 		{"nothing-known", simulate.Options{Default: "unknown"}},
+		{"not-in-the-map", simulate.Options{Set: map[string]string{"service/checkout": "critical"}}},
 		{"one-of-three", simulate.Options{Set: map[string]string{"component/web@web1": "critical"}}},
 		{"several-broken", simulate.Options{Set: map[string]string{
 			"component/web@web1": "critical", "component/web@web3": "major", "component/database@db1": "critical", "component/san": "critical",

@@ -3,7 +3,9 @@ package rig
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +22,7 @@ type Collector struct {
 	Folder  string
 	Context string // the context file of its first administrator
 	Agents  string // address of the agents' port; empty for Dev
+	HTTP    string // address of the REST interface; empty for Dev
 	config  string
 }
 
@@ -40,9 +43,9 @@ func NewCollector(t testing.TB, address string) *Collector {
 	t.Helper()
 	dir := Folder(t)
 	c := &Collector{Folder: dir, config: filepath.Join(dir, "collector.yaml"), Context: filepath.Join(dir, "state", "admin.json")}
-	c.Agents = free(t, address)
-	Write(t, c.config, fmt.Sprintf("name: collector-1\nstate: %s\nlisten: {agents: '%s', operators: '%s', http: '127.0.0.1:0'}\nstore: {interval: 1s}\n",
-		filepath.Join(dir, "state"), c.Agents, free(t, address)))
+	c.Agents, c.HTTP = free(t, address), free(t, "127.0.0.1")
+	Write(t, c.config, fmt.Sprintf("name: collector-1\nstate: %s\nlisten: {agents: '%s', operators: '%s', http: '%s'}\nstore: {interval: 1s}\n",
+		filepath.Join(dir, "state"), c.Agents, free(t, address), c.HTTP))
 	return c
 }
 
@@ -110,6 +113,32 @@ func (c *Collector) JSON(t testing.TB, to any, args ...string) {
 	}
 	if err := json.Unmarshal([]byte(out), to); err != nil {
 		t.Fatalf("evenkeel %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// REST asks the REST interface as the administrator, and reads its answer.
+func (c *Collector) REST(t testing.TB, to any, path string) {
+	t.Helper()
+	conf, err := client.Load(c.Context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.HTTP+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+conf.Token)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s, %s, %v", path, answer.Status, body, err)
+	}
+	if err := json.Unmarshal(body, to); err != nil {
+		t.Fatalf("GET %s: %v\n%s", path, err, body)
 	}
 }
 

@@ -161,9 +161,10 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.applyCommand(), a.diffCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(),
 		a.hostCommand(), a.mapCommand(), a.incidentCommand(), a.actionCommand(), a.tokenCommand(), a.queryCommand(),
 		a.killSwitchCommand(), a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
-		a.sloCommand(), a.contactsCommand(), a.causeCommand(), a.impactCommand(), a.importCommand(),
-		a.whatIfCommand(), a.coverageCommand(), a.agreementsCommand(), a.testCommand(), a.schemaCommand(),
-		a.portfolioCommand(),
+		a.sloCommand(), a.contactsCommand(),
+		a.causeCommand(), a.impactCommand(), a.whatIfCommand(),
+		a.coverageCommand(), a.agreementsCommand(), a.portfolioCommand(),
+		a.importCommand(), a.testCommand(), a.schemaCommand(),
 	)
 	// The library's own commands take the output that is set when they are made.
 	root.SetIn(a.In)

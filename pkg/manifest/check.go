@@ -188,9 +188,7 @@ func checkService(c *checker, s *Service) {
 			c.problemf(at+".name", "indicator %q is declared twice", ind.Name)
 		}
 		names[ind.Name] = true
-		if _, ok := ind.Levels[health.OK]; ok {
-			c.problem(at+".levels.ok", "ok is what holds when no other level does", "")
-		}
+		c.promql(at, at+".promql", ind.PromQL, ind.Levels)
 	}
 	c.health("spec.health", s.Health)
 }
@@ -281,11 +279,12 @@ func checkComponent(c *checker, s *Component) {
 		c.problemf("spec.interface", "%q is not the name of a network interface", n)
 	}
 	c.check("spec.check", s.Check)
-	if s.Source != nil {
-		c.exactlyOne("spec.source", "alertmanager, signal and promql", s.Source.Alertmanager != nil, s.Source.Signal != nil, s.Source.PromQL != nil)
-	}
+	c.source("spec.source", s.Source)
 	if e := s.External; e != nil {
 		c.check("spec.external.check", e.Check)
+		if e.Check != nil && e.Check.Name != "" {
+			c.problem("spec.external.check", fmt.Sprintf("check %q is of an agent's own files, and an external part has no agent", e.Check.Name), "a URL, or host:port")
+		}
 	}
 	if r := s.Repair; r != nil {
 		for i, ref := range r.After {

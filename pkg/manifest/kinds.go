@@ -148,24 +148,37 @@ type Check struct {
 
 // Source takes a component's health from elsewhere; exactly one field is set.
 type Source struct {
-	Alertmanager *SignalSource `json:"alertmanager,omitempty"`
-	Signal       *SignalSource `json:"signal,omitempty"`
-	PromQL       *PromQLSource `json:"promql,omitempty"`
+	Alertmanager *AlertSource `json:"alertmanager,omitempty"`
+	Zabbix       *AlertSource `json:"zabbix,omitempty"`
+	// Signal is the name of a signal that is posted to /api/v1/signals.
+	Signal string        `json:"signal,omitempty"`
+	PromQL *PromQLSource `json:"promql,omitempty"`
 }
 
-// SignalSource picks signals or alerts by their labels.
-type SignalSource struct {
+// AlertSource picks the alerts of an Alertmanager, or the problems of a Zabbix, by their labels: all of MatchLabels must be there. The
+// component is as bad as the worst of them that fires, ok while none does, and unknown while the sender is silent.
+type AlertSource struct {
 	MatchLabels map[string]string `json:"matchLabels" manifest:"required"`
+	// Severity is the label that holds the severity: "severity" where not stated.
+	Severity string `json:"severity,omitempty"`
+	// Levels is what a severity means, by its word; it goes before the table of docs/signals.md.
+	Levels map[string]health.Level `json:"levels,omitempty"`
+	// Otherwise is the level of an alert whose severity is in neither, or that has none: major where not stated.
+	Otherwise *health.Level `json:"otherwise,omitempty"`
+	// Within is how long the sender may be silent: 10m where not stated, 1m to 24h.
+	Within *Duration `json:"within,omitempty"`
 }
 
-// PromQLSource is an expression and what its value means. URL is that of a remote Prometheus; empty asks our own store.
+// PromQLSource is an expression with one value, and what the value means. It is asked of the Prometheus that the collector is
+// configured with, or of its own store where it is with none.
 type PromQLSource struct {
-	URL    string                  `json:"url,omitempty"`
-	Expr   string                  `json:"expr" manifest:"required"`
+	Query  string                  `json:"query" manifest:"required"`
 	Levels map[health.Level]Bounds `json:"levels" manifest:"required"`
+	// Every is how often it is asked, 5s to 1h: as the collector is configured where not stated.
+	Every *Duration `json:"every,omitempty"`
 }
 
-// External is a part that somebody else runs.
+// External is a part that somebody else runs. The collector itself makes its Check, from where it stands.
 type External struct {
 	Vendor Ref    `json:"vendor,omitempty" manifest:"ref=vendor"`
 	Check  *Check `json:"check,omitempty"`

@@ -84,6 +84,8 @@ func TestSimulateShop(t *testing.T) {
 				Ref, Level    string
 				Services      []string
 				PerHour, Unit string
+				NotInMap      bool
+				Text          string
 			}
 			Order []struct {
 				Ref, Start, End string
