@@ -51,6 +51,7 @@ func (d *decider) picture(now, at time.Time) *picture.Picture {
 			p.Since[manifest.Ref(i.Cause)] = i.OpenedAt
 		}
 	}
+	followNames(p, d.keeper.Names())
 	return p
 }
 

@@ -15,12 +15,15 @@ import (
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
 
-// StoredResource is a resource with what is known of its last change.
+// StoredResource is a resource with what is known of its last change, of the last change of its value, and of its former names.
 type StoredResource struct {
 	Resource  *manifest.Resource
 	Revision  int64
 	ChangedAt time.Time
 	ChangedBy string
+	PricedAt  time.Time
+	PricedBy  string
+	Former    []manifest.Ref
 }
 
 // Resources keeps the reviewed text.
@@ -240,8 +243,28 @@ func resourceTo(s StoredResource) (*operatorv1.Resource, error) {
 		ApiVersion: s.Resource.APIVersion, Kind: s.Resource.Kind, Spec: spec, ChangedAt: stamp(s.ChangedAt), ChangedBy: s.ChangedBy,
 		Metadata: &operatorv1.Metadata{Name: m.Name, Labels: m.Labels, Annotations: m.Annotations, RenamedFrom: m.RenamedFrom},
 	}
+	out.PricedAt, out.PricedBy = priced(s)
+	for _, ref := range s.Former {
+		out.FormerRefs = append(out.FormerRefs, string(ref))
+	}
 	if s.Revision > 0 {
 		out.Revision = strconv.FormatInt(s.Revision, 10)
 	}
 	return out, nil
+}
+
+// priced says since when the value of a service is what it is, and by whose word: what the text says goes before who applied it.
+func priced(s StoredResource) (at, by string) {
+	service, ok := s.Resource.Spec.(*manifest.Service)
+	if !ok || service.Value == nil {
+		return "", ""
+	}
+	at, by = stamp(s.PricedAt), s.PricedBy
+	if service.Value.Author != "" {
+		by = service.Value.Author
+	}
+	if service.Value.Date != nil {
+		at = service.Value.Date.String()
+	}
+	return at, by
 }

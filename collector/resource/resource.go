@@ -7,6 +7,7 @@
 package resource
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,9 @@ type record struct {
 	Resource  json.RawMessage `json:"resource"`
 	ChangedAt time.Time       `json:"changedAt"`
 	ChangedBy string          `json:"changedBy"`
+	PricedAt  time.Time       `json:"pricedAt,omitzero"`
+	PricedBy  string          `json:"pricedBy,omitempty"`
+	Former    []manifest.Ref  `json:"former,omitempty"`
 }
 
 const version = 1
@@ -46,6 +50,11 @@ type Stored struct {
 	Revision  int64
 	ChangedAt time.Time
 	ChangedBy string
+	// PricedAt and PricedBy say when the value of a service became what it is, and who applied that; zero where there is none.
+	PricedAt time.Time
+	PricedBy string
+	// Former are the names that it had before, the first one first. It is not to be changed.
+	Former []manifest.Ref
 }
 
 // Config is what a Keeper needs.
@@ -95,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (*Keeper, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot read %s: %w", kv.Key, err)
 		}
-		k.stored[r.Ref()] = Stored{r, kv.Changed, rec.ChangedAt, rec.ChangedBy}
+		k.stored[r.Ref()] = Stored{r, kv.Changed, rec.ChangedAt, rec.ChangedBy, rec.PricedAt, rec.PricedBy, rec.Former}
 	}
 	k.publishLocked()
 	return k, nil
@@ -171,13 +180,15 @@ func (k *Keeper) Apply(ctx context.Context, files []manifest.File, hosts []strin
 			continue
 		}
 		r, _ := set.Get(c.Ref)
-		value, err := encode(r, now, by)
+		before, known := k.stored[cmp.Or(c.From, c.Ref)]
+		s := follow(before, known, Stored{Resource: r, ChangedAt: now, ChangedBy: by})
+		value, err := encode(s)
 		if err != nil {
 			return nil, nil, err
 		}
 		conditions = append(conditions, state.Compare{Key: key(c.Ref), Changed: k.stored[c.Ref].Revision})
 		ops = append(ops, state.Op{Key: key(c.Ref), Value: value})
-		next[c.Ref] = &Stored{Resource: r, ChangedAt: now, ChangedBy: by}
+		next[c.Ref] = &s
 		if c.From != "" {
 			conditions = append(conditions, state.Compare{Key: key(c.From), Changed: k.stored[c.From].Revision})
 			ops = append(ops, state.Op{Key: key(c.From), Delete: true})
@@ -214,12 +225,12 @@ func (k *Keeper) commitLocked(ctx context.Context, conditions []state.Compare, o
 	return nil
 }
 
-func encode(r *manifest.Resource, at time.Time, by string) ([]byte, error) {
-	doc, err := manifest.Encode(r)
+func encode(s Stored) ([]byte, error) {
+	doc, err := manifest.Encode(s.Resource)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(record{version, doc, at, by})
+	return json.Marshal(record{version, doc, s.ChangedAt, s.ChangedBy, s.PricedAt, s.PricedBy, s.Former})
 }
 
 func key(ref manifest.Ref) string { return prefix + string(ref) }

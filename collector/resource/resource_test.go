@@ -2,6 +2,7 @@ package resource_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,5 +162,46 @@ func TestMapTestsAreNotApplied(t *testing.T) {
 	}
 	if _, problems, _ := k.Apply(t.Context(), files(strings.Replace(test, "causes", "cause", 1)), nil, "ann"); len(problems) == 0 {
 		t.Error("a mistake in a test went by")
+	}
+}
+
+// A value is that of the one who changed it, through other changes, a rename and a restart; former names stay known.
+func TestValueAndNamesHaveAHistory(t *testing.T) {
+	store := state.NewMemory()
+	k := open(t, store, nil)
+	as := func(by, name, more string) {
+		t.Helper()
+		text := "apiVersion: evenkeel/v1\nkind: Service\nmetadata: {name: " + name + "}\nspec:\n" + more
+		if _, problems, err := k.Apply(t.Context(), files(text), nil, by); err != nil || len(problems) > 0 {
+			t.Fatal(problems, err)
+		}
+	}
+	check := func(name, by string, former ...manifest.Ref) {
+		t.Helper()
+		got, err := k.Get("service", name)
+		if err != nil || got.PricedBy != by || (by == "") != got.PricedAt.IsZero() || !slices.Equal(got.Former, former) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	as("ann", "shop", "  title: A\n")
+	check("shop", "")
+	as("bob", "shop", "  value: {perHour: 10, currency: EUR}\n")
+	check("shop", "bob")
+	as("ann", "shop", "  title: B\n  value: {perHour: 10, currency: EUR}\n")
+	check("shop", "bob")
+	as("ann", "store, renamedFrom: shop", "  value: {perHour: 10, currency: EUR}\n")
+	check("store", "bob", "service/shop")
+	as("cid", "kiosk, renamedFrom: store", "  value: {perHour: 11, currency: EUR}\n")
+	check("kiosk", "cid", "service/shop", "service/store")
+	k = open(t, store, nil)
+	check("kiosk", "cid", "service/shop", "service/store")
+	names := k.Names()
+	if !slices.Equal(names["service/shop"], []manifest.Ref{"service/store", "service/kiosk"}) || len(names) != 2 {
+		t.Errorf("%v", names)
+	}
+	as("ann", "shop", "  title: Another\n")
+	check("shop", "")
+	if names := k.Names(); len(names) != 1 {
+		t.Errorf("a name that somebody has: %v", names)
 	}
 }

@@ -98,6 +98,7 @@ func New(set *manifest.Set, hosts []Host) (*Graph, error) {
 		b.calendars[r.Ref()] = c
 	}
 	b.names = slices.Sorted(maps.Keys(b.hosts))
+	b.listLabels()
 	for _, name := range b.names {
 		b.add(node{ref: manifest.RefOf(manifest.KindHost, name), layer: "infrastructure"})
 	}
@@ -118,6 +119,7 @@ type builder struct {
 	set   *manifest.Set
 	hosts map[string]map[string]string
 	names []string
+	with  map[label][]string // by label, the hosts that have it; sorted
 	nodes []node
 	wants [][]wanted // by node
 	index map[manifest.Ref]int
@@ -146,13 +148,7 @@ func (b *builder) component(r *manifest.Resource, c *manifest.Component) error {
 		b.add(n)
 		return nil
 	}
-	picked := slices.DeleteFunc(slices.Clone(b.names), func(name string) bool { return !c.Hosts.Matches(name, b.hosts[name]) })
-	for _, name := range c.Hosts.Names {
-		if b.hosts[name] == nil {
-			picked = append(picked, name)
-		}
-	}
-	slices.Sort(picked)
+	picked := b.pick(c.Hosts)
 	var inputs []wanted
 	for _, host := range picked {
 		m := node{ref: MemberRef(r.Ref(), host), title: c.Title, layer: "application", owner: c.Owner, component: c}

@@ -2,6 +2,7 @@ package servicemap_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,57 @@ spec:
 			if !spans[i-1].To.Before(spans[i].From) {
 				t.Fatalf("spans touch: %v", spans)
 			}
+		}
+	})
+}
+
+// The index of labels picks the hosts that Matches does.
+func TestSelectorsPickWhatMatches(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var hosts []servicemap.Host
+		for i := range rapid.IntRange(0, 12).Draw(t, "hosts") {
+			labels := map[string]string{}
+			for _, k := range []string{"a", "b", "c"} {
+				if v := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, k); v != "" {
+					labels[k] = v
+				}
+			}
+			hosts = append(hosts, servicemap.Host{Name: fmt.Sprintf("h%d", i), Labels: labels})
+		}
+		want := map[string]string{}
+		for _, k := range []string{"a", "b", "d"} {
+			if v := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "want "+k); v != "" {
+				want[k] = v
+			}
+		}
+		pick := &manifest.Hosts{MatchLabels: want}
+		if len(want) == 0 {
+			pick = &manifest.Hosts{Names: []string{"h3", "h1", "new"}}
+		}
+		g, err := servicemap.New(manifest.NewSet(&manifest.Resource{
+			Kind: manifest.KindComponent, Metadata: manifest.Metadata{Name: "c"}, Spec: &manifest.Component{Hosts: pick},
+		}), hosts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, expected []string
+		for _, m := range g.Members("component/c") {
+			got = append(got, m.Host)
+		}
+		for _, h := range hosts {
+			if pick.Matches(h.Name, h.Labels) {
+				expected = append(expected, h.Name)
+			}
+		}
+		for _, n := range pick.Names {
+			if !slices.Contains(expected, n) {
+				expected = append(expected, n)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(expected)
+		if diff := cmp.Diff(expected, got); diff != "" {
+			t.Fatal(diff)
 		}
 	})
 }

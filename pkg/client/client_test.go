@@ -136,7 +136,7 @@ func TestJSON(t *testing.T) {
 		Metadata: &operatorv1.Metadata{Name: "checkout", Labels: map[string]string{"z": "1", "a": "2", "m": "3"}},
 	}
 	const want = `{"apiVersion":"evenkeel/v1","kind":"Service","metadata":{"name":"checkout","labels":{"a":"2","m":"3","z":"1"},"annotations":{},"renamedFrom":""},` +
-		`"spec":{"a":["<&>",true,null],"b":1,"c":{"y":"ü","z":0.5}},"revision":"","changedAt":"","changedBy":""}`
+		`"spec":{"a":["<&>",true,null],"b":1,"c":{"y":"ü","z":0.5}},"revision":"","changedAt":"","changedBy":"","pricedAt":"","pricedBy":"","formerRefs":[]}`
 	for range 100 {
 		b, err := client.JSON(r)
 		must(t, err)

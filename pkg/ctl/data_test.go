@@ -81,7 +81,7 @@ func resource() *operatorv1.Resource {
 	}
 	return &operatorv1.Resource{
 		ApiVersion: "evenkeel/v1", Kind: "Service", Metadata: &operatorv1.Metadata{Name: "checkout", Labels: map[string]string{"env": "prod"}}, Spec: spec,
-		Revision: "42", ChangedAt: at, ChangedBy: "ada",
+		Revision: "42", ChangedAt: at, ChangedBy: "ada", PricedAt: "2026-01-15", PricedBy: "Sales", FormerRefs: []string{"service/basket"},
 	}
 }
 

@@ -220,9 +220,14 @@ func resourceTable(w io.Writer, all []*operatorv1.Resource) {
 	if len(all) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "REF\tCHANGED\tBY\tLABELS")
+	fmt.Fprintln(w, "REF\tCHANGED\tBY\tLABELS\tPRICED\tFORMERLY")
 	for _, r := range all {
-		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\n", strings.ToLower(r.Kind), r.Metadata.GetName(), when(r.ChangedAt), dash(r.ChangedBy), dash(labels(r.Metadata.GetLabels())))
+		priced := ""
+		if r.PricedBy != "" {
+			priced = when(r.PricedAt) + " by " + r.PricedBy
+		}
+		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\t%s\n", strings.ToLower(r.Kind), r.Metadata.GetName(), when(r.ChangedAt), dash(r.ChangedBy),
+			dash(labels(r.Metadata.GetLabels())), dash(priced), dash(strings.Join(r.FormerRefs, ", ")))
 	}
 }
 

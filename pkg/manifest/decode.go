@@ -128,6 +128,28 @@ func parseOptions(tag string) (o options) {
 	return o
 }
 
+// field is what the reader has to know of a field of a struct.
+type field struct {
+	name    string
+	options options
+}
+
+// shapes remembers the fields of the structs that were read into.
+type shapes map[reflect.Type][]field
+
+func (s shapes) of(t reflect.Type) []field {
+	known, ok := s[t]
+	if !ok {
+		known = make([]field, t.NumField())
+		for i := range known {
+			f := t.Field(i)
+			known[i] = field{fieldName(f), parseOptions(f.Tag.Get("manifest"))}
+		}
+		s[t] = known
+	}
+	return known
+}
+
 func fieldName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	return name
@@ -143,7 +165,8 @@ func join(path, key string) string {
 // fields fills a struct from a mapping; also names further keys that are legal there and read elsewhere.
 func (p *reader) fields(entries []entry, v reflect.Value, path string, at place, also ...string) {
 	t := v.Type()
-	seen := map[string]place{}
+	known := p.shapes.of(t)
+	seen := make([]place, len(known)) // by field, where it was written; lines count from 1
 	for _, e := range entries {
 		key := e.key
 		if t == reflect.TypeFor[Condition]() && key == "of" {
@@ -153,16 +176,11 @@ func (p *reader) fields(entries []entry, v reflect.Value, path string, at place,
 			}
 		}
 		where := join(path, e.key)
-		if first, dup := seen[key]; dup {
-			p.problemAt(p.at(e.keyToken), where, fmt.Sprintf("key %q is written twice", e.key), fmt.Sprintf("first in line %d", first.line))
-			continue
-		}
-		seen[key] = p.at(e.keyToken)
-		i := slices.IndexFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return fieldName(f) == key })
+		i := slices.IndexFunc(known, func(f field) bool { return f.name == key })
 		if i < 0 {
 			names := slices.Clone(also)
-			for _, f := range reflect.VisibleFields(t) {
-				names = append(names, fieldName(f))
+			for _, f := range known {
+				names = append(names, f.name)
 			}
 			if slices.Contains(also, key) {
 				p.problemAt(p.at(e.keyToken), where, fmt.Sprintf("key %q is written twice", e.key), "")
@@ -171,23 +189,22 @@ func (p *reader) fields(entries []entry, v reflect.Value, path string, at place,
 			p.problemAt(p.at(e.keyToken), where, fmt.Sprintf("unknown key %q", e.key), suggest(e.key, names))
 			continue
 		}
+		if seen[i].line > 0 {
+			p.problemAt(p.at(e.keyToken), where, fmt.Sprintf("key %q is written twice", e.key), fmt.Sprintf("first in line %d", seen[i].line))
+			continue
+		}
+		seen[i] = p.at(e.keyToken)
 		p.places[where] = p.place(e.value)
 		if isNull(e.value) {
 			p.places[where] = p.at(e.keyToken)
 			p.problem(where, fmt.Sprintf("%s has no value", where), "give it one, or leave the key out")
 			continue
 		}
-		f := t.Field(i)
-		o := parseOptions(f.Tag.Get("manifest"))
-		p.value(e.value, v.Field(i), where, o)
+		p.value(e.value, v.Field(i), where, known[i].options)
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name := fieldName(f)
-		if o := parseOptions(f.Tag.Get("manifest")); o.required {
-			if _, ok := seen[name]; !ok {
-				p.problemAt(at, join(path, name), fmt.Sprintf("%s is missing", join(path, name)), "")
-			}
+	for i, f := range known {
+		if f.options.required && seen[i].line == 0 {
+			p.problemAt(at, join(path, f.name), fmt.Sprintf("%s is missing", join(path, f.name)), "")
 		}
 	}
 }

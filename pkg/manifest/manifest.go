@@ -45,7 +45,9 @@ type Resource struct {
 	Spec       any      `json:"spec"`
 
 	file   string
-	places map[string]place // by path, of every key and item that was written
+	chunk  chunk            // that it was read from
+	nth    int              // among those of the chunk
+	places map[string]place // by path, of every key and item that was written; only while it is read
 }
 
 type place struct{ line, column int }

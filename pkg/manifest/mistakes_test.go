@@ -248,6 +248,11 @@ func mistakes() []mistake {
 			`f.yaml:6:12: component/web is not there (did you mean "component/wbe"?)`,
 		},
 		{
+			"dangling references on both sides of a marker with a comment",
+			svcHead + "  dependsOn:\n    - ref: component/web\n--- # the other\napiVersion: evenkeel/v1\nkind: Service\nmetadata: {name: b}\nspec: {owner: team/x}\n",
+			`f.yaml:6:12: component/web is not there` + "\n" + `f.yaml:11:15: team/x is not there`,
+		},
+		{
 			"duplicate key",
 			svcHead + "  title: A\n  criticality: 1\n  title: B\n",
 			`f.yaml:7:3: key "title" is written twice (first in line 5)`,

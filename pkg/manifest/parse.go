@@ -38,8 +38,9 @@ func ParseFiles(files ...File) (*Set, []Problem) {
 	var resources []*Resource
 	var problems []Problem
 	first := map[Ref]*Resource{}
+	known := shapes{}
 	for _, f := range files {
-		p := &reader{file: f.Name}
+		p := &reader{file: f.Name, shapes: known}
 		p.read(f.Text)
 		for _, r := range p.resources {
 			ref := r.Ref()
@@ -64,15 +65,22 @@ func sortProblems(p []Problem) {
 	})
 }
 
-// at returns where a field was written: its value, or the nearest thing around it.
+// at returns where a field was written: its value, or the nearest thing around it. The places of a large map would be most of
+// what it takes up, so they are not kept: they are read again where there is something to tell.
 func (r *Resource) at(path string) place {
+	places := r.places
+	if places == nil && r.chunk.text != nil {
+		again := &reader{file: r.file, shapes: shapes{}, keep: true, chunk: r.chunk}
+		again.document()
+		places = again.resources[r.nth].places
+	}
 	for {
-		if p, ok := r.places[path]; ok {
+		if p, ok := places[path]; ok {
 			return p
 		}
 		cut := max(strings.LastIndexByte(path, '.'), strings.LastIndexByte(path, '['))
 		if cut < 0 {
-			return r.places[""]
+			return places[""]
 		}
 		path = path[:cut]
 	}
@@ -94,11 +102,13 @@ func (r *Resource) where() string {
 // reader turns one file into resources.
 type reader struct {
 	file      string
+	shapes    shapes
 	problems  []Problem
 	resources []*Resource
+	keep      bool // the places with the resources
 
 	// of the document at hand
-	lines  int // before it
+	chunk  chunk
 	places map[string]place
 }
 
@@ -109,8 +119,8 @@ func (p *reader) read(text []byte) {
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	for _, d := range split(text) {
-		p.lines, p.places = d.line, map[string]place{}
-		p.document(d.text)
+		p.chunk = d
+		p.document()
 	}
 }
 
@@ -137,31 +147,33 @@ func split(text []byte) []chunk {
 	return append(out, chunk{startLine, text[start:]})
 }
 
-func (p *reader) document(text []byte) {
+func (p *reader) document() {
+	text := p.chunk.text
 	if len(text) > maxDocument {
 		p.problems = append(p.problems, Problem{
-			File: p.file, Line: p.lines + 1, Column: 1, Text: fmt.Sprintf("this document has %d bytes: the most is %d", len(text), maxDocument),
+			File: p.file, Line: p.chunk.line + 1, Column: 1, Text: fmt.Sprintf("this document has %d bytes: the most is %d", len(text), maxDocument),
 			Hint: "documents are set apart by ---",
 		})
 		return
 	}
 	if line, why := tooDeep(text); why != "" {
-		p.problems = append(p.problems, Problem{File: p.file, Line: p.lines + line, Column: 1, Text: why})
+		p.problems = append(p.problems, Problem{File: p.file, Line: p.chunk.line + line, Column: 1, Text: why})
 		return
 	}
 	file, err := parseYAML(text)
 	if err != nil {
-		pr := Problem{File: p.file, Line: p.lines + 1, Column: 1, Text: "this is not YAML: " + firstLine(err.Error())}
+		pr := Problem{File: p.file, Line: p.chunk.line + 1, Column: 1, Text: "this is not YAML: " + firstLine(err.Error())}
 		var syntax *yaml.SyntaxError
 		if errors.As(err, &syntax) {
 			pr.Text = "this is not YAML: " + syntax.Message
 			if t := syntax.Token; t != nil && t.Position != nil {
-				pr.Line, pr.Column = p.lines+t.Position.Line, t.Position.Column
+				pr.Line, pr.Column = p.chunk.line+t.Position.Line, t.Position.Column
 			}
 		}
 		p.problems = append(p.problems, pr)
 		return
 	}
+	first := len(p.resources)
 	for _, d := range file.Docs {
 		if d == nil || d.Body == nil {
 			continue
@@ -170,7 +182,18 @@ func (p *reader) document(text []byte) {
 		case *ast.CommentGroupNode, *ast.NullNode:
 			continue
 		}
+		if p.keep || p.places == nil {
+			p.places = map[string]place{}
+		}
+		clear(p.places)
+		before := len(p.resources)
 		p.resource(d.Body)
+		for _, r := range p.resources[before:] {
+			r.nth = before - first
+			if !p.keep {
+				r.chunk, r.places = chunk{p.chunk.line, bytes.Clone(text)}, nil
+			}
+		}
 	}
 }
 
@@ -313,9 +336,9 @@ func (p *reader) problemAt(at place, path, text, hint string) {
 
 func (p *reader) at(t *token.Token) place {
 	if t == nil || t.Position == nil {
-		return place{p.lines + 1, 1}
+		return place{p.chunk.line + 1, 1}
 	}
-	return place{p.lines + t.Position.Line, t.Position.Column}
+	return place{p.chunk.line + t.Position.Line, t.Position.Column}
 }
 
 // place returns where a node begins; a block mapping begins at its first key.

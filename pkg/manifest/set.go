@@ -87,6 +87,9 @@ func SpecOf[T any](s *Set, ref Ref) (*T, bool) {
 // Merge returns what is there once changes were applied to s: those of changes replace, and what one of them was renamed
 // from is gone.
 func (s *Set) Merge(changes *Set) *Set {
+	if s.Len() == 0 && changes != nil {
+		return changes
+	}
 	var all []*Resource
 	gone := map[Ref]bool{}
 	for r := range changes.All() {

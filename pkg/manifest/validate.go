@@ -11,13 +11,14 @@ import (
 // nowhere, loops, renames from nothing. existing may be nil; hosts are the names of hosts that are known without a document.
 func Validate(set, existing *Set, hosts ...string) []Problem {
 	all := existing.Merge(set)
+	enrolled := make(map[string]bool, len(hosts))
+	for _, h := range hosts {
+		enrolled[h] = true
+	}
 	var out []Problem
 	for r := range set.All() {
 		for _, ref := range references(r) {
-			if !resolves(ref.to.Kind()) {
-				continue
-			}
-			if _, ok := all.Get(ref.to); ok || ref.to.Kind() == "host" && slices.Contains(hosts, ref.to.Name()) {
+			if _, ok := all.Get(ref.to); ok || ref.to.Kind() == "host" && enrolled[ref.to.Name()] || !resolves(ref.to.Kind()) {
 				continue
 			}
 			out = append(out, r.problem(ref.path, fmt.Sprintf("%s is not there", ref.to), danglingHint(ref.to, all, set)))

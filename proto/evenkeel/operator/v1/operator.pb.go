@@ -94,14 +94,20 @@ func (x *Metadata) GetRenamedFrom() string {
 }
 
 type Resource struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ApiVersion    string                 `protobuf:"bytes,1,opt,name=api_version,json=apiVersion,proto3" json:"api_version,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Metadata      *Metadata              `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	Spec          *structpb.Struct       `protobuf:"bytes,4,opt,name=spec,proto3" json:"spec,omitempty"`
-	Revision      string                 `protobuf:"bytes,5,opt,name=revision,proto3" json:"revision,omitempty"`
-	ChangedAt     string                 `protobuf:"bytes,6,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
-	ChangedBy     string                 `protobuf:"bytes,7,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ApiVersion string                 `protobuf:"bytes,1,opt,name=api_version,json=apiVersion,proto3" json:"api_version,omitempty"`
+	Kind       string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Metadata   *Metadata              `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Spec       *structpb.Struct       `protobuf:"bytes,4,opt,name=spec,proto3" json:"spec,omitempty"`
+	Revision   string                 `protobuf:"bytes,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	ChangedAt  string                 `protobuf:"bytes,6,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	ChangedBy  string                 `protobuf:"bytes,7,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
+	// Since when the value of a service is what it is, a date or a time, and by whose word: as the text says, else when it was applied
+	// and by whom. Empty where there is no value.
+	PricedAt string `protobuf:"bytes,8,opt,name=priced_at,json=pricedAt,proto3" json:"priced_at,omitempty"`
+	PricedBy string `protobuf:"bytes,9,opt,name=priced_by,json=pricedBy,proto3" json:"priced_by,omitempty"`
+	// The names that it had before, the first one first.
+	FormerRefs    []string `protobuf:"bytes,10,rep,name=former_refs,json=formerRefs,proto3" json:"former_refs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,6 +189,27 @@ func (x *Resource) GetChangedBy() string {
 		return x.ChangedBy
 	}
 	return ""
+}
+
+func (x *Resource) GetPricedAt() string {
+	if x != nil {
+		return x.PricedAt
+	}
+	return ""
+}
+
+func (x *Resource) GetPricedBy() string {
+	if x != nil {
+		return x.PricedBy
+	}
+	return ""
+}
+
+func (x *Resource) GetFormerRefs() []string {
+	if x != nil {
+		return x.FormerRefs
+	}
+	return nil
 }
 
 // Documents are sent as the text of the manifests, so that problems are told with the line and column of the file.
@@ -4727,7 +4754,7 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x82\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdd\x02\n" +
 	"\bResource\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
@@ -4738,7 +4765,12 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"changed_at\x18\x06 \x01(\tR\tchangedAt\x12\x1d\n" +
 	"\n" +
-	"changed_by\x18\a \x01(\tR\tchangedBy\".\n" +
+	"changed_by\x18\a \x01(\tR\tchangedBy\x12\x1b\n" +
+	"\tpriced_at\x18\b \x01(\tR\bpricedAt\x12\x1b\n" +
+	"\tpriced_by\x18\t \x01(\tR\bpricedBy\x12\x1f\n" +
+	"\vformer_refs\x18\n" +
+	" \x03(\tR\n" +
+	"formerRefs\".\n" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"Y\n" +
