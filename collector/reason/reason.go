@@ -39,11 +39,17 @@ var questions = map[string]question{
 	"times":         {nil, times},
 	"cause":         {nil, causes},
 	"impact":        {[]string{"of"}, impact},
-	"portfolio":     {[]string{"timezone"}, portfolioOf},
-	"coverage":      {nil, supportCoverage},
-	"agreements":    {[]string{"incidents", "incidents.file"}, agreements},
-	"whatif":        {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
-	"map-init":      {[]string{"role", "app", "owner"}, starterMap},
+	"report": {
+		[]string{"service", "month", "timezone", "incidents", "incidents.file", "faults", "faults.file", "form"}, reportOf,
+	},
+	"portfolio":  {[]string{"timezone"}, portfolioOf},
+	"review":     {[]string{"outcomes", "outcomes.file"}, review},
+	"changes":    {[]string{"changes", "changes.file"}, changes},
+	"coverage":   {nil, supportCoverage},
+	"agreements": {[]string{"incidents", "incidents.file"}, agreements},
+	"whatif":     {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
+	"warning":    {[]string{"series", "series.file", "forecasts", "forecasts.file"}, warnings},
+	"map-init":   {[]string{"role", "app", "owner"}, starterMap},
 }
 
 // Answer returns the answer to a question as JSON, or what is wrong with what the picture was drawn from. Its error is about the name

@@ -434,3 +434,15 @@ func (g *Graph) Vendor(ref manifest.Ref) manifest.Ref {
 	}
 	return ""
 }
+
+// RestsOn returns what a node rests on directly, sorted.
+func (g *Graph) RestsOn(ref manifest.Ref) []manifest.Ref {
+	var out []manifest.Ref
+	if i, ok := g.index[ref]; ok {
+		for _, e := range g.nodes[i].inputs {
+			out = append(out, g.nodes[e.to].ref)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -75,7 +75,13 @@ func (e *Evaluator) Set(at time.Time, x State) error {
 }
 
 // At returns how the objective stands at t, the state of last holding until then. It fails when t lies before what is known.
-func (e *Evaluator) At(t time.Time) (Result, error) {
+func (e *Evaluator) At(t time.Time) (Result, error) { return e.at(t, t) }
+
+// End is At, but at the first moment of a calendar window it tells how the one stood that has just ended.
+func (e *Evaluator) End(t time.Time) (Result, error) { return e.at(t, t.Add(-1)) }
+
+// at answers for t about the calendar window that holds another moment.
+func (e *Evaluator) at(t, within time.Time) (Result, error) {
 	now := t.UnixNano()
 	if now < e.line.end {
 		return Result{}, fmt.Errorf("cannot go back to %s: it is known until %s",
@@ -91,7 +97,7 @@ func (e *Evaluator) At(t time.Time) (Result, error) {
 	}
 	from := now - int64(e.spec.Rolling)
 	if e.spec.Calendar != "" {
-		e.enter(t, now)
+		e.enter(within)
 		from = e.from
 		r.To = time.Unix(0, e.to).In(t.Location())
 	}
@@ -160,8 +166,8 @@ func (e *Evaluator) measure(s *sums, from, to int64, c *cursor) (out [2]measure)
 }
 
 // enter makes the calendar window of t the one at hand.
-func (e *Evaluator) enter(t time.Time, now int64) {
-	if e.to > now && e.from <= now {
+func (e *Evaluator) enter(t time.Time) {
+	if now := t.UnixNano(); e.to > now && e.from <= now {
 		return
 	}
 	from, to := e.spec.bounds(t)
@@ -206,6 +212,17 @@ func (e *Evaluator) Stretches(r *Result) []Stretch {
 // Evaluate returns how an objective stands at a moment, given the whole history of a service. Segments are in order and do
 // not overlap; what lies between them, and after the last, is not known.
 func Evaluate(spec Spec, hours Hours, created time.Time, history []Segment, at time.Time) (Result, []Stretch, error) {
+	return evaluate(spec, hours, created, history, at, (*Evaluator).At)
+}
+
+// EvaluateEnd is Evaluate, but at the first moment of a calendar window it is about the one that has just ended.
+func EvaluateEnd(spec Spec, hours Hours, created time.Time, history []Segment, at time.Time) (Result, []Stretch, error) {
+	return evaluate(spec, hours, created, history, at, (*Evaluator).End)
+}
+
+func evaluate(
+	spec Spec, hours Hours, created time.Time, history []Segment, at time.Time, ask func(*Evaluator, time.Time) (Result, error),
+) (Result, []Stretch, error) {
 	e, err := New(spec, hours, created)
 	if err != nil {
 		return Result{}, nil, err
@@ -228,7 +245,7 @@ func Evaluate(spec Spec, hours Hours, created time.Time, history []Segment, at t
 			return Result{}, nil, err
 		}
 	}
-	r, err := e.At(at)
+	r, err := ask(e, at)
 	if err != nil {
 		return Result{}, nil, err
 	}

@@ -316,3 +316,25 @@ func TestWorseIsNeverBetter(t *testing.T) {
 		}
 	})
 }
+
+// At the turn of a month, End is about the month that is over and At about the new one.
+func TestEndOfAWindow(t *testing.T) {
+	spec := slo.Spec{Objective: 990_000, Calendar: "month", Location: time.UTC, Bad: health.Major}
+	begin, end := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	history := []slo.Segment{
+		{From: begin, To: end.Add(-time.Hour), State: slo.State{Health: health.Exactly(health.OK)}},
+		{From: end.Add(-time.Hour), To: end.Add(time.Hour), State: slo.State{Health: health.Exactly(health.Critical)}},
+	}
+	over, _, err := slo.EvaluateEnd(spec, nil, begin, history, end)
+	if err != nil || !over.From.Equal(begin) || !over.To.Equal(end) || over.Time.Scheduled != 31*24*time.Hour || over.Up.Spent.Low != time.Hour || over.ToCome != 0 {
+		t.Errorf("%+v, %v", over, err)
+	}
+	fresh, _, err := slo.Evaluate(spec, nil, begin, history, end)
+	if err != nil || !fresh.From.Equal(end) || fresh.Time.Scheduled != 0 || fresh.Up.Spent.Low != 0 {
+		t.Errorf("%+v, %v", fresh, err)
+	}
+	within, _, err := slo.EvaluateEnd(spec, nil, begin, history, end.Add(time.Minute))
+	if err != nil || !within.From.Equal(end) || within.Up.Spent.Low != time.Minute {
+		t.Errorf("%+v, %v", within, err)
+	}
+}

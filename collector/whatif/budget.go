@@ -129,21 +129,15 @@ func (w *work) stand(o *objective, start time.Time) ([]standing, error) {
 	moments := []time.Time{end}
 	if o.spec.Calendar != "" {
 		moments = nil
-		// The last moment of a calendar window is the one before the next begins.
 		for at := start; at.Before(end); {
-			_, to := o.spec.Bounds(at)
-			if to.After(end) {
-				moments = append(moments, end)
-			} else {
-				moments = append(moments, to.Add(-1))
-			}
-			at = to
+			_, at = o.spec.Bounds(at)
+			moments = append(moments, earlier(at, end))
 		}
 	}
 	var out []standing
 	for _, at := range moments {
 		s := standing{assumed: len(o.history) == 0}
-		created, _ := o.spec.Bounds(at)
+		created, _ := o.spec.Bounds(at.Add(-1))
 		segments := o.history
 		if s.assumed {
 			if created.After(w.p.At) {
@@ -155,10 +149,10 @@ func (w *work) stand(o *objective, start time.Time) ([]standing, error) {
 		}
 		segments = segments[:len(segments):len(segments)]
 		var err error
-		if s.with, _, err = slo.Evaluate(o.spec, o.hours, created, append(segments, w.course(o, start, end, true)...), at); err != nil {
+		if s.with, _, err = slo.EvaluateEnd(o.spec, o.hours, created, append(segments, w.course(o, start, end, true)...), at); err != nil {
 			return nil, fmt.Errorf("%s: %w", o.ref, err)
 		}
-		if s.without, _, err = slo.Evaluate(o.spec, o.hours, created, append(segments, w.course(o, start, end, false)...), at); err != nil {
+		if s.without, _, err = slo.EvaluateEnd(o.spec, o.hours, created, append(segments, w.course(o, start, end, false)...), at); err != nil {
 			return nil, fmt.Errorf("%s: %w", o.ref, err)
 		}
 		out = append(out, s)

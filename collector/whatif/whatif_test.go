@@ -323,7 +323,7 @@ func TestTwoWindowsOfAnObjective(t *testing.T) {
 	if err != nil || len(got.Budgets) != 2 {
 		t.Fatalf("%+v, %v", got.Budgets, err)
 	}
-	if a, b := got.Budgets[0], got.Budgets[1]; a.To != "2026-12-01T00:00:00Z" || a.Spent.High != "3599.999999999s" || b.From != a.To || b.Spent.High != "7200s" {
+	if a, b := got.Budgets[0], got.Budgets[1]; a.To != "2026-12-01T00:00:00Z" || a.Spent.High != "3600s" || b.From != a.To || b.Spent.High != "7200s" {
 		t.Errorf("%+v", got.Budgets)
 	}
 }

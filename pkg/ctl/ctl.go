@@ -163,7 +163,8 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.killSwitchCommand(), a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
 		a.sloCommand(), a.contactsCommand(),
 		a.causeCommand(), a.impactCommand(), a.whatIfCommand(),
-		a.coverageCommand(), a.agreementsCommand(), a.portfolioCommand(),
+		a.coverageCommand(), a.agreementsCommand(), a.portfolioCommand(), a.reportCommand(), a.reviewCommand(), a.changesCommand(),
+		a.warningCommand(),
 		a.importCommand(), a.testCommand(), a.schemaCommand(),
 	)
 	// The library's own commands take the output that is set when they are made.

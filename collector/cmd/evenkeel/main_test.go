@@ -224,6 +224,9 @@ func TestExplainShop(t *testing.T) {
 		"impact-spare": {"impact", "-f", shop, "component/web@web1"},
 		"coverage":     {"coverage", "-f", shop},
 		"portfolio":    {"portfolio", "-f", shop, "--history", "testdata/history.csv", "--set", "component/database@db1=critical", "--timezone", "Europe/Berlin"},
+		"review":       {"review", "-f", shop, "--outcomes", "testdata/outcomes.csv"},
+		"changes":      {"changes", "-f", shop, "-f", "testdata/change.yaml", "--changes", "testdata/changes.csv", "--history", "testdata/history.csv", "--set", "component/database@db1=critical"},
+		"warning":      {"warning", "-f", shop, "--series", "testdata/series.csv", "--forecasts", "testdata/forecasts.csv"},
 		"agreements":   {"agreements", "-f", "testdata/agreements", "--incidents", "testdata/incidents.csv"},
 	} {
 		out, errs, code := evenkeel(t, "", append(args, "--at", "2026-11-25T10:00:00Z")...)
@@ -261,6 +264,49 @@ func TestWhatIfShop(t *testing.T) {
 		{"--change change/none", "change/none is not there"},
 	} {
 		if _, errs, code := evenkeel(t, "", append([]string{"whatif", "-f", shop}, strings.Fields(tt[0])...)...); code != ctl.ExitUsage || !strings.Contains(errs, tt[1]) {
+			t.Errorf("%s: exit %d, %s", tt[0], code, errs)
+		}
+	}
+}
+
+// The account of a month on the example map, in every format; the same question always gives the same bytes.
+func TestReportShop(t *testing.T) {
+	args := []string{
+		"report", "-f", shop, "--history", "testdata/history.csv", "--faults", "testdata/faults.csv", "--incidents", "testdata/shop-incidents.csv",
+		"--at", "2026-11-25T10:00:00Z", "--timezone", "Europe/Berlin",
+	}
+	for _, format := range []string{"md", "html", "csv", "json", "pdf"} {
+		out, errs, code := evenkeel(t, "", append(args, "--format", format)...)
+		if code != 0 || errs != "" {
+			t.Errorf("%s: exit %d, %s", format, code, errs)
+		}
+		if format != "pdf" {
+			golden(t, "report."+format, out)
+		} else if !strings.HasPrefix(out, "%PDF-1.") || !strings.HasSuffix(out, "%%EOF\n") {
+			t.Errorf("%d bytes are no PDF", len(out))
+		}
+		file := filepath.Join(t.TempDir(), "report")
+		if _, errs, code = evenkeel(t, "", append(args, "--format", format, "-o", file)...); code != 0 || !strings.Contains(errs, "bytes") {
+			t.Errorf("%s: exit %d, %s", format, code, errs)
+		}
+		if again, err := os.ReadFile(file); err != nil || string(again) != out {
+			t.Errorf("%s: the file is another one: %v", format, err)
+		}
+	}
+	out, errs, code := evenkeel(t, "", append(args, "--month", "2026-10", "--service", "service/checkout")...)
+	if code != 0 || errs != "" {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	golden(t, "report-october.md", out)
+	for _, tt := range [][2]string{
+		{"--month 2026-13", `month: "2026-13" is not a month`},
+		{"--month 2026-12", "month: 2026-12 has not begun"},
+		{"--service service/checkuot", "service: service/checkuot is not there"},
+		{"--format doc", "expected md, html, csv, json or pdf"},
+		{"--timezone Mars", `timezone: "Mars" is not a time zone`},
+		{"--faults testdata/history.csv", `testdata/history.csv:1:1: the first line is "ref,time,level,origin" (expected ref,level,from,to)`},
+	} {
+		if _, errs, code := evenkeel(t, "", append(args, strings.Fields(tt[0])...)...); code != ctl.ExitUsage || !strings.Contains(errs, tt[1]) {
 			t.Errorf("%s: exit %d, %s", tt[0], code, errs)
 		}
 	}

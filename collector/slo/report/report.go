@@ -113,11 +113,19 @@ type Stretch struct {
 }
 
 // Of reports on every SLO of a picture. Where there are problems, the report is empty.
-func Of(p *picture.Picture) (Report, []manifest.Problem) {
+func Of(p *picture.Picture) (Report, []manifest.Problem) { return all(p, slo.Evaluate) }
+
+// End is Of, but at the first moment of a calendar window it is about the one that has just ended.
+func End(p *picture.Picture) (Report, []manifest.Problem) { return all(p, slo.EvaluateEnd) }
+
+// evaluator is how an objective is evaluated.
+type evaluator func(slo.Spec, slo.Hours, time.Time, []slo.Segment, time.Time) (slo.Result, []slo.Stretch, error)
+
+func all(p *picture.Picture, evaluate evaluator) (Report, []manifest.Problem) {
 	out := Report{APIVersion: manifest.APIVersion, Kind: "SLOReport", At: stamp(p.At), SLOs: []SLO{}}
 	var problems []manifest.Problem
 	for r, m := range manifest.Of[manifest.SLO](p.Set) {
-		one, problem := of(p, r, m)
+		one, problem := of(p, r, m, evaluate)
 		if problem != nil {
 			problems = append(problems, *problem)
 			continue
@@ -130,7 +138,7 @@ func Of(p *picture.Picture) (Report, []manifest.Problem) {
 	return out, problems
 }
 
-func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO) (SLO, *manifest.Problem) {
+func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO, evaluate evaluator) (SLO, *manifest.Problem) {
 	refuse := func(path, text string) (SLO, *manifest.Problem) {
 		problem := r.ProblemAt(path, text, "")
 		return SLO{}, &problem
@@ -150,7 +158,7 @@ func of(p *picture.Picture, r *manifest.Resource, m *manifest.SLO) (SLO, *manife
 	if len(history) > 0 {
 		since = history[0].From
 	}
-	res, stretches, err := slo.Evaluate(spec, hours, since, history, p.At)
+	res, stretches, err := evaluate(spec, hours, since, history, p.At)
 	if err != nil {
 		return refuse("spec", err.Error())
 	}

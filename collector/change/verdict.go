@@ -1,0 +1,177 @@
+package change
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/evenkeel/evenkeel/collector/cost"
+	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/collector/slo"
+	"github.com/evenkeel/evenkeel/pkg/health"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+// Around is how long before and after a change is looked at, at most.
+const Around = 24 * time.Hour
+
+// What became of a change.
+const (
+	Worse   = "worse"
+	Better  = "better"
+	Same    = "same"
+	Unknown = "unknown" // too early, or without history
+)
+
+// Verdict is what became of the services above a change that is done, failed or was rolled back.
+type Verdict struct {
+	Change manifest.Ref `json:"change"`
+	Title  string       `json:"title"`
+	State  string       `json:"state"`
+	Owner  manifest.Ref `json:"owner"`
+	From   string       `json:"from"`
+	To     string       `json:"to"`
+	// Length is that of the stretches before and after it which are compared: a day, or the time since it was over.
+	Length string `json:"length"`
+	// Services are those above it whose history covers both stretches, Unseen the others.
+	Services []manifest.Ref `json:"services"`
+	Unseen   []manifest.Ref `json:"unseen"`
+	Before   Stretch        `json:"before"`
+	After    Stretch        `json:"after"`
+	// Verdict goes by the time in which services were bad, and by the cost where that is the same.
+	Verdict string `json:"verdict"`
+}
+
+// Stretch is what was before a change, or after it.
+type Stretch struct {
+	Bad  string       `json:"bad"` // for how long services were known to be at major or worse, added up
+	Cost cost.Amounts `json:"cost"`
+}
+
+// Rate is how often changes beneath a service, or of a team, fail.
+type Rate struct {
+	Ref      manifest.Ref `json:"ref"` // service or team
+	Finished int          `json:"finished"`
+	Failed   int          `json:"failed"` // failed or rolled back
+	Worse    int          `json:"worse"`  // done, and it was worse afterwards
+	Rate     float64      `json:"rate"`   // Failed of Finished
+}
+
+func judge(p *picture.Picture, declared []event) ([]Verdict, []Rate) {
+	verdicts := []Verdict{}
+	rates := map[manifest.Ref]*Rate{}
+	for _, e := range declared {
+		c, ok := manifest.SpecOf[manifest.ChangeRecord](p.Set, e.ref)
+		state := c.StateInForce()
+		if !ok || state == "planned" || state == "running" {
+			continue
+		}
+		v, services := verdict(p, e)
+		v.State, v.Owner, v.Title = state, c.Owner, c.Title
+		verdicts = append(verdicts, v)
+		for _, ref := range append(services, c.Owner) {
+			r := rates[ref]
+			if r == nil {
+				r = &Rate{Ref: ref}
+				rates[ref] = r
+			}
+			r.Finished++
+			switch {
+			case state != "done":
+				r.Failed++
+			case v.Verdict == Worse:
+				r.Worse++
+			}
+		}
+	}
+	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(b.To, a.To) })
+	out := []Rate{}
+	for _, ref := range slices.Sorted(maps.Keys(rates)) {
+		r := *rates[ref]
+		r.Rate = math.Round(float64(r.Failed)/float64(r.Finished)*1e6) / 1e6
+		out = append(out, r)
+	}
+	return verdicts, out
+}
+
+// verdict compares the time before and after a change, and returns all services above it.
+func verdict(p *picture.Picture, e event) (Verdict, []manifest.Ref) {
+	var services []manifest.Ref
+	for _, ref := range e.on {
+		services = append(services, p.Map.Graph().ServicesAbove(ref)...)
+	}
+	slices.Sort(services)
+	services = slices.Compact(services)
+	v := Verdict{Change: e.ref, From: stamp(e.from), To: stamp(e.to), Services: []manifest.Ref{}, Unseen: []manifest.Ref{}, Verdict: Unknown}
+	length := min(Around, max(p.At.Sub(e.to), 0))
+	v.Length = seconds(length)
+	var rows []slo.Row
+	for _, ref := range services {
+		history := slo.Segments(p.History, ref, p.At)
+		if len(history) == 0 || history[0].From.After(e.from.Add(-length)) {
+			v.Unseen = append(v.Unseen, ref)
+			continue
+		}
+		v.Services = append(v.Services, ref)
+		for _, h := range history {
+			rows = append(rows, slo.Row{Ref: ref, At: h.From, State: h.State})
+		}
+	}
+	before, bad := stretch(p, rows, e.from.Add(-length), e.from)
+	after, worse := stretch(p, rows, e.to, e.to.Add(length))
+	v.Before, v.After = before, after
+	if length == 0 || len(v.Services) == 0 {
+		return v, services
+	}
+	switch {
+	case worse > bad:
+		v.Verdict = Worse
+	case worse < bad:
+		v.Verdict = Better
+	default:
+		v.Verdict = byCost(after.Cost.Minus(before.Cost))
+	}
+	return v, services
+}
+
+// byCost judges by the difference of costs: the same where the units disagree.
+func byCost(d cost.Amounts) string {
+	more, less := false, false
+	for _, x := range d {
+		more, less = more || x > 0, less || x < 0
+	}
+	switch {
+	case more && !less:
+		return Worse
+	case less && !more:
+		return Better
+	}
+	return Same
+}
+
+func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, time.Duration) {
+	g := p.Map.Graph()
+	segments := cost.History(g, rows, from, to)
+	var bad time.Duration
+	last := map[manifest.Ref]cost.Segment{}
+	slices.SortStableFunc(segments, func(a, b cost.Segment) int { return a.From.Compare(b.From) })
+	end := func(s cost.Segment, at time.Time) {
+		if s.Level >= health.Major {
+			bad += at.Sub(s.From)
+		}
+	}
+	for _, s := range segments {
+		if x, ok := last[s.Ref]; ok {
+			end(x, s.From)
+		}
+		last[s.Ref] = s
+	}
+	for _, s := range last {
+		end(s, to)
+	}
+	return Stretch{seconds(bad), cost.Totals(cost.Bills(g, segments, to))}, bad
+}
+
+func seconds(d time.Duration) string { return slo.Seconds(d) }
