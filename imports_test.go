@@ -126,6 +126,7 @@ var pure = []string{
 	"collector/slo",
 	"collector/starter",
 	"collector/table",
+	"collector/warning",
 	"collector/whatif",
 	"pkg/calendar",
 	"pkg/chain",

@@ -48,6 +48,7 @@ var questions = map[string]question{
 	"coverage":   {nil, supportCoverage},
 	"agreements": {[]string{"incidents", "incidents.file"}, agreements},
 	"whatif":     {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
+	"warning":    {[]string{"series", "series.file", "forecasts", "forecasts.file"}, warnings},
 	"map-init":   {[]string{"role", "app", "owner"}, starterMap},
 }
 

@@ -3,10 +3,12 @@ package reason
 import (
 	"cmp"
 	"fmt"
+	"errors"
 
 	"github.com/evenkeel/evenkeel/collector/change"
 	"github.com/evenkeel/evenkeel/collector/effectiveness"
 	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/collector/warning"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -43,5 +45,28 @@ func changes(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 		seen = append(seen, more...)
 	}
 	out, err := change.Of(p, seen)
+	return out, nil, err
+}
+
+// warnings takes series and forecasts as CSV, at least one of them.
+func warnings(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
+	var series []warning.Series
+	var forecasts []warning.Forecast
+	var problems, more []manifest.Problem
+	name, text, measured := file(a, "series")
+	if measured {
+		series, problems = warning.ReadSeries(p, name, text)
+	}
+	name, text, told := file(a, "forecasts")
+	if told {
+		forecasts, more = warning.ReadForecasts(p, name, text)
+	}
+	if problems = append(problems, more...); len(problems) > 0 {
+		return nil, problems, nil
+	}
+	if !measured && !told {
+		return nil, nil, errors.New("series: say what was measured, or what is foreseen")
+	}
+	out, err := warning.Of(p, series, forecasts)
 	return out, nil, err
 }

@@ -8,9 +8,9 @@ import (
 const (
 	// exactUpTo is the number of parts up to which the best order is worked out, over all sets of them: 4 million sets.
 	exactUpTo = 22
-	// alwaysUpTo is the number up to which it is worked out however the loss is made up.
+	// alwaysUpTo is the number up to which it is worked out however many sets terms are asked for.
 	alwaysUpTo = 20
-	// cells bounds the numbers that are held at once, and those asked of terms, beyond alwaysUpTo.
+	// cells bounds the numbers that are held at once, one for each curve and set, and beyond alwaysUpTo also those asked of terms.
 	cells = 1 << 23
 	// momentsUpTo is the number of moments up to which what a curve weighs is written out.
 	momentsUpTo = 1 << 20
@@ -19,7 +19,7 @@ const (
 // exactly reports whether the best order of these many parts can be worked out.
 func (w *world) exactly(n int) bool {
 	if n <= alwaysUpTo {
-		return true
+		return len(w.curves)<<n <= cells
 	}
 	asked := 0
 	for i := range w.terms {

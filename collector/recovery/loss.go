@@ -3,8 +3,10 @@ package recovery
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/evenkeel/evenkeel/collector/servicemap"
+	"github.com/evenkeel/evenkeel/pkg/calendar"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -12,12 +14,18 @@ import (
 // loss is what the broken parts of a map cost, made into needs and terms. It counts as the report on causes does: a
 // service that is bad loses by its level, but nothing where a service above it that blames it loses already.
 type loss struct {
+	snap  *servicemap.Snapshot
+	at    time.Time
+	lasts time.Duration // no plan lasts longer: all repairs, one after the other
+	read  map[*calendar.Calendar]*hours
+	known map[string]*hours
+
 	trial *servicemap.Trial
 	parts []Part
 	needs []Need
 	terms []Term
 	right []bool    // parts that are put right in the trial
-	worth [][]int64 // by node: of a service with value, its loss an hour by level
+	worth [][]int64 // by node: of a service with value, its loss by level in an hour of factor 1
 	under []Set     // by node, the parts beneath it
 	above [][]int   // by node, those that rest on it and are, or are beneath, a service with value
 	hit   []bool    // for rate
@@ -28,13 +36,15 @@ type claim struct {
 	node  int
 	parts []int
 	span  []int // the nodes above it that can blame it for a loss, from the top down
+	phase       // in which this holds
 }
 
 func survey(snap *servicemap.Snapshot, opt Options) *loss {
-	m := &loss{parts: broken(snap, opt)}
+	m := &loss{snap: snap, at: opt.At, parts: broken(snap, opt), read: map[*calendar.Calendar]*hours{}, known: map[string]*hours{}}
 	var refs, others []manifest.Ref
 	for i := range m.parts {
 		refs = append(refs, m.parts[i].Ref)
+		m.lasts += m.parts[i].Takes
 	}
 	for _, s := range snap.Graph().Services() {
 		if r, _ := snap.Range(s); r.Low >= health.Warning {
@@ -54,19 +64,36 @@ func survey(snap *servicemap.Snapshot, opt Options) *loss {
 		if m.worth[node] == nil {
 			continue
 		}
-		switch c := m.claim(node); {
-		case len(c.parts) == 0:
-		case len(c.span) == 0 && m.plain(node):
-			m.alone(c)
-		default:
-			claims = append(claims, c)
+		c := m.claim(node)
+		if len(c.parts) == 0 {
+			continue
+		}
+		for _, c.phase = range m.phases(c) {
+			if len(c.span) == 0 && m.plain(node) {
+				m.alone(c)
+				continue
+			}
+			one := *c
+			one.parts = slices.Clone(c.parts) // terms sort them
+			claims = append(claims, &one)
 		}
 	}
-	m.join(claims)
+	for len(claims) > 0 {
+		var same, rest []*claim
+		for _, c := range claims {
+			if c.curve == claims[0].curve {
+				same = append(same, c)
+			} else {
+				rest = append(rest, c)
+			}
+		}
+		m.join(same)
+		claims = rest
+	}
 	return m
 }
 
-// join makes claims into terms: one each, but for those that rest on so many parts that it takes less to ask all of them at
+// join makes claims of one curve into terms: one each, but for those that rest on so many parts that it takes less to ask all of them at
 // once for every set of parts than each of them for its own sets.
 func (m *loss) join(claims []*claim) {
 	slices.SortStableFunc(claims, func(a, b *claim) int { return cmp.Compare(len(a.parts), len(b.parts)) })
@@ -92,14 +119,14 @@ func (m *loss) join(claims []*claim) {
 	m.term(members(all), claims[from:]...)
 }
 
-// worthOf returns what an hour of a service costs by level, in millionths; nil where that is nothing at any level.
+// worthOf returns what an hour of factor 1 of a service costs by level, in millionths; nil where that is nothing at any level.
 func worthOf(g *servicemap.Graph, ref manifest.Ref, opt Options) []int64 {
 	if ref.Kind() != "service" {
 		return nil
 	}
 	var worth []int64
 	for level := health.OK; level <= health.Critical; level++ {
-		v := g.LossAt(ref, level, opt.At)
+		v := g.BaseValue(ref).LossAt(level)
 		n, ok := v.In(opt.Unit)
 		if !ok || n <= 0 || level < health.Warning {
 			worth = append(worth, 0)
@@ -217,7 +244,7 @@ func (m *loss) alone(c *claim) {
 		if up <= last {
 			continue
 		}
-		n := Need{Rate: up - last}
+		n := Need{Rate: up - last, Curve: c.curve}
 		for k, i := range c.parts {
 			if cause[k] >= up {
 				n.Parts = append(n.Parts, i)
@@ -236,7 +263,7 @@ func (m *loss) term(parts []int, claims ...*claim) {
 		m.under[node].Each(func(i int) { rests[i]++ })
 	}
 	slices.SortStableFunc(parts, func(a, b int) int { return cmp.Compare(rests[a], rests[b]) })
-	m.terms = append(m.terms, Term{Parts: parts, Rate: func(mended Set) (rate int64) {
+	m.terms = append(m.terms, Term{Parts: parts, Curve: claims[0].curve, Rate: func(mended Set) (rate int64) {
 		for at, i := range parts {
 			m.put(i, mended.Has(at))
 		}
@@ -256,7 +283,7 @@ func (m *loss) put(part int, right bool) {
 
 // rate returns what a service loses an hour as things stand in the trial.
 func (m *loss) rate(c *claim) int64 {
-	lost := m.losing(c.node)
+	lost := int64(manifest.Decimal(m.losing(c.node)).Times(c.factor))
 	if lost == 0 || len(c.span) == 0 {
 		return lost
 	}
@@ -265,7 +292,7 @@ func (m *loss) rate(c *claim) int64 {
 		m.hit[node] = false
 	}
 	for _, node := range c.span {
-		if m.hit[node] || m.losing(node) > 0 {
+		if m.hit[node] || m.losing(node) > 0 && !slices.Contains(c.dark, node) {
 			// Marks beside the span are put on nodes that nobody reads before they are taken off.
 			m.trial.Blame(node, func(in int) { m.hit[in] = true })
 		}

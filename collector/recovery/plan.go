@@ -48,7 +48,7 @@ func (p Plan) JSON() ([]byte, error) {
 
 // Options say what a snapshot does not.
 type Options struct {
-	// At is when repair begins, and the moment at which values are read.
+	// At is when repair begins. Values are read from then on, as the hours go by.
 	At time.Time
 	// Unit is that in which losses are compared, as the report on causes has it.
 	Unit string

@@ -2,6 +2,7 @@ package recovery_test
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"strings"
 	"testing"
@@ -43,8 +44,23 @@ func tell(s *servicemap.State, ref string, level health.Level) {
 func start() time.Time { return time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC) }
 
 // drawMap draws components, some with members, and services on these and on each other, with values and rules of all kinds.
-func drawMap(t *rapid.T) (docs string, leaves []string, services int) {
+func drawMap(t *rapid.T) (docs string, leaves []string, services int) { return drawDated(t, false) }
+
+// drawDated is drawMap; where dated, values have calendars, and these and all repairs keep to half hours.
+func drawDated(t *rapid.T, dated bool) (docs string, leaves []string, services int) {
 	var b strings.Builder
+	if dated {
+		for i := range 2 {
+			fmt.Fprintf(&b, "---\nkind: Calendar\nmetadata: {name: k%d}\nspec: {timezone: UTC, default: %s, weekly: [", i, rapid.SampledFrom([]string{"0", "1"}).Draw(t, "default"))
+			for range 3 {
+				from := rapid.IntRange(24, 46).Draw(t, "from")
+				to := rapid.IntRange(from+1, 47).Draw(t, "to")
+				fmt.Fprintf(&b, "{days: [mon..sun], from: '%02d:%02d', to: '%02d:%02d', factor: %s}, ", from/2, from%2*30, to/2, to%2*30,
+					rapid.SampledFrom([]string{"0", "0.5", "3", "10"}).Draw(t, "factor"))
+			}
+			b.WriteString("]}\n")
+		}
+	}
 	components := rapid.IntRange(1, 6).Draw(t, "components")
 	plain := rapid.Bool().Draw(t, "plain")
 	rule := func() string {
@@ -65,7 +81,11 @@ func drawMap(t *rapid.T) (docs string, leaves []string, services int) {
 			fmt.Fprintf(&b, "hosts: {names: [h0, h1]}, unit: x.service, health: {%s}", rule())
 			leaves = append(leaves, fmt.Sprintf("component/c%d@h0", i), fmt.Sprintf("component/c%d@h1", i))
 		}
-		fmt.Fprintf(&b, ", repair: {expected: %dm}}\n", rapid.IntRange(1, 60).Draw(t, "expected"))
+		minutes := rapid.IntRange(1, 60).Draw(t, "expected")
+		if dated {
+			minutes = 30 * (1 + minutes%4)
+		}
+		fmt.Fprintf(&b, ", repair: {expected: %dm}}\n", minutes)
 	}
 	services = rapid.IntRange(1, 6).Draw(t, "services")
 	for i := range services {
@@ -86,6 +106,9 @@ func drawMap(t *rapid.T) (docs string, leaves []string, services int) {
 		value := rapid.SampledFrom([]string{
 			"", "criticality: 1, ", "criticality: 3, ", "value: {perHour: 120, currency: EUR}, ", "value: {perHour: 7.5, currency: EUR, loss: {minor: 0.1, major: 0.5, critical: 1}}, ",
 		}).Draw(t, "value")
+		if k := rapid.IntRange(0, 2).Draw(t, "calendar"); dated && k < 2 {
+			value = strings.Replace(value, "value: {", fmt.Sprintf("value: {calendar: calendar/k%d, ", k), 1)
+		}
 		fmt.Fprintf(&b, "---\nkind: Service\nmetadata: {name: s%d}\nspec: {%sdependsOn: [%s], health: {%s}}\n", i, value, strings.Join(deps, ", "), rule())
 	}
 	return b.String(), leaves, services
@@ -132,6 +155,71 @@ func TestLossIsThatOfTheReport(t *testing.T) {
 			if got, want := rate(mended), lost(mask)-last; got != want {
 				t.Fatalf("with %b of %d parts mended %s %s are lost an hour, wanted %s\n%s", mask, len(parts), got, unit, want, docs)
 			}
+		}
+	})
+}
+
+// Of few parts every order is tried, and priced half hour by half hour by the report on causes: none costs less than the plan, whose
+// cost is right, whatever value does meanwhile.
+func TestPlanFollowsTheHours(t *testing.T) {
+	const slot = 30 * time.Minute
+	rapid.Check(t, func(t *rapid.T) {
+		docs, leaves, _ := drawDated(t, true)
+		s := state(t, docs)
+		for _, leaf := range leaves[:min(len(leaves), 4)] {
+			if level := health.Level(rapid.IntRange(0, 5).Draw(t, "level")); level > health.OK {
+				tell(s, leaf, level)
+			}
+		}
+		snap := s.Snapshot()
+		unit := cause.Find(snap, start()).Unit
+		plan, err := recovery.Of(snap, recovery.Options{At: start(), Unit: unit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts, _ := recovery.Rates(snap, recovery.Options{At: start(), Unit: unit})
+		snaps := map[uint64]*servicemap.Snapshot{}
+		lost := func(mask uint64, at time.Time) manifest.Decimal {
+			if snaps[mask] == nil {
+				for i := range parts {
+					level := snap.Own(parts[i].Ref).Low
+					if mask>>i&1 != 0 {
+						level = health.OK
+					}
+					tell(s, string(parts[i].Ref), level)
+				}
+				snaps[mask] = s.Snapshot()
+			}
+			d, err := manifest.ParseDecimal(cause.Loss(snaps[mask], unit, at).Text(unit))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		all := uint64(1)<<len(parts) - 1
+		best := manifest.Decimal(math.MaxInt64)
+		var try func(mask uint64, at time.Time, cost manifest.Decimal)
+		try = func(mask uint64, at time.Time, cost manifest.Decimal) {
+			if mask == all {
+				best = min(best, cost)
+			}
+			for i := range parts {
+				if mask>>i&1 != 0 {
+					continue
+				}
+				more := manifest.Decimal(0)
+				for x := at; x.Before(at.Add(parts[i].Takes)); x = x.Add(slot) {
+					more += lost(mask, x) - lost(all, x)
+				}
+				try(mask|1<<i, at.Add(parts[i].Takes), cost+more)
+			}
+		}
+		try(0, start(), 0)
+		if !plan.Exact || 2*plan.Cost != best {
+			t.Fatalf("the plan costs %s %s, exact %v, and the best order %s halves of it\n%s", plan.Cost, unit, plan.Exact, best, docs)
+		}
+		if plan.FirstComeCost < plan.Cost || plan.SeverityCost < plan.Cost || plan.LowerBound > plan.Cost {
+			t.Fatalf("%+v\n%s", plan, docs)
 		}
 	})
 }

@@ -232,7 +232,7 @@ func (s *Snapshot) Loss(service manifest.Ref, at time.Time) Value {
 	if !ok {
 		return Value{}
 	}
-	return s.graph.nodes[i].worth.At(at).LossAt(s.result(i).Low)
+	return s.graph.LossAt(service, s.result(i).Low, at)
 }
 
 // Worth returns a service's own value, whatever its health; unranked for everything else.

@@ -149,7 +149,7 @@ func (r *agreements) table(w io.Writer) {
 	for _, x := range r.Agreements {
 		owed, review := "-", x.ReviewBy
 		if c := x.Credit; c != nil && c.Percent != "" {
-			owed = fmt.Sprintf("%s of the month's fee, %d times", c.Percent, x.Missed)
+			owed = fmt.Sprintf("%d x %s of the month's fee", x.Missed, c.Percent)
 		} else if c != nil {
 			owed = c.Amount + " " + c.Currency
 		}

@@ -226,6 +226,7 @@ func TestExplainShop(t *testing.T) {
 		"portfolio":    {"portfolio", "-f", shop, "--history", "testdata/history.csv", "--set", "component/database@db1=critical", "--timezone", "Europe/Berlin"},
 		"review":       {"review", "-f", shop, "--outcomes", "testdata/outcomes.csv"},
 		"changes":      {"changes", "-f", shop, "-f", "testdata/change.yaml", "--changes", "testdata/changes.csv", "--history", "testdata/history.csv", "--set", "component/database@db1=critical"},
+		"warning":      {"warning", "-f", shop, "--series", "testdata/series.csv", "--forecasts", "testdata/forecasts.csv"},
 		"agreements":   {"agreements", "-f", "testdata/agreements", "--incidents", "testdata/incidents.csv"},
 	} {
 		out, errs, code := evenkeel(t, "", append(args, "--at", "2026-11-25T10:00:00Z")...)
