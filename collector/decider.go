@@ -45,6 +45,7 @@ type decider struct {
 	ids     *ids
 	records *records
 	history *history.Keeper
+	outside outsiders
 
 	inboxMu sync.Mutex
 	inbox   []func(time.Time)
@@ -124,6 +125,9 @@ func (d *decider) load(ctx context.Context, store state.Store) error {
 	}
 	d.silence = overload.NewSilence(overload.SilenceConfig{}, d.clock())
 	d.sent = map[string]watching{}
+	if err := d.loadOutside(ctx, store); err != nil {
+		return err
+	}
 	d.redraw(d.clock())
 	return nil
 }
@@ -188,6 +192,7 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 	for _, a := range step.Ask {
 		d.probe(ctx, a)
 	}
+	d.tellOutside(now)
 	d.judge(now)
 	for _, h := range d.fleet.all() {
 		d.consider(h, now)
@@ -271,6 +276,7 @@ func (d *decider) judge(now time.Time) {
 	for _, i := range d.book.Observe(now, d.causes(snapshot, now)) {
 		d.changed(i)
 	}
+	d.noteGaps(snapshot, now)
 }
 
 // changed publishes an incident and has it written.
@@ -312,6 +318,7 @@ func (d *decider) redraw(now time.Time) {
 			}
 		}
 	}
+	d.drawOutside(now)
 	d.judge(now)
 }
 
@@ -447,7 +454,7 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 			out = append(out, m)
 		}
 	}
-	return out
+	return append(out, d.outsideCauses(snapshot, now)...)
 }
 
 // waitsForCPU is the shipped detector of what a component suffers on a crowded host.

@@ -227,6 +227,9 @@ func (s *Snapshot) why(i int32) Why {
 		w.Inputs = append(w.Inputs, WhyInput{string(n.ref), LevelText(own), LevelText(own), 1, true})
 		w.Text += "; the node itself: " + s.leafText(n, own, signals)
 	}
+	if s.NotInMap(n.ref) {
+		w.Text += "; " + s.NotInMapText(n.ref)
+	}
 	return w
 }
 

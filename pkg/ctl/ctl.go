@@ -161,7 +161,7 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.applyCommand(), a.diffCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(),
 		a.hostCommand(), a.mapCommand(), a.incidentCommand(), a.actionCommand(), a.tokenCommand(), a.queryCommand(),
 		a.killSwitchCommand(), a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
-		a.sloCommand(), a.contactsCommand(),
+		a.sloCommand(), a.contactsCommand(), a.setCommand(), a.unsetCommand(),
 	)
 	// The library's own commands take the output that is set when they are made.
 	root.SetIn(a.In)

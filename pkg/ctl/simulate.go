@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -57,8 +58,12 @@ func (s *simulation) table(w io.Writer) {
 	}
 	if len(s.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tAT RISK")
+		gaps := map[string]bool{}
+		for _, n := range s.Nodes {
+			gaps[n.Ref] = strings.Contains(n.Why.Text, "the cause is not in the map")
+		}
 		for _, c := range s.Causes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), atRisk(c.PerHour, c.Unit))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", causeName(c.Ref, gaps[c.Ref]), c.Level, join(c.Services), atRisk(c.PerHour, c.Unit))
 		}
 	}
 	if len(s.Order) > 0 {
