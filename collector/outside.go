@@ -132,7 +132,14 @@ func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []
 		case rng.Low >= opensAt:
 			c.Condition, c.Level = incident.Bad, rng.Low
 		case rng.High < opensAt:
+			// Most parts are well, and never were anything else.
+			if _, open := d.book.Of(now, c.Ref); !open {
+				continue
+			}
 			c.Condition = incident.Good
+		default:
+			out = append(out, c)
+			continue
 		}
 		if c.Condition == incident.Bad {
 			c.Title, c.Detail = fmt.Sprintf("%s is %s, says %s", ref, rng.Low, source), text

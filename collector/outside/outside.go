@@ -186,12 +186,11 @@ func (b *Board) Sources() []manifest.Ref {
 // Said returns what the map was told of a node from outside: the worst of it, and that in words. What was set by hand on a leaf stands for
 // all of it.
 func (b *Board) Said(ref manifest.Ref, leaf bool) (rng health.Range, source, text string) {
-	for _, s := range slices.Sorted(maps.Keys(b.told[ref])) {
-		x := b.told[ref][s]
+	for s, x := range b.told[ref] {
 		if leaf && s == servicemap.ByHand {
 			return x.Range, s, x.Text
 		}
-		if source == "" || x.Range.Low > rng.Low {
+		if source == "" || x.Range.Low > rng.Low || x.Range.Low == rng.Low && s < source {
 			source, text = s, x.Text
 		}
 		rng.Low, rng.High = max(rng.Low, x.Range.Low), max(rng.High, x.Range.High)
