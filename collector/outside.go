@@ -157,6 +157,17 @@ func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []
 		}
 		out = append(out, c)
 	}
+	// Where a word was taken back that opened an incident, and nothing else says that the part is bad, it is over.
+	for _, ref := range d.outside.board.TakenBack() {
+		n, ok := snapshot.Node(ref)
+		if _, open := d.book.Of(now, string(ref)); !open || !ok {
+			d.outside.board.Forget(ref)
+			continue
+		}
+		if len(n.Signals) == 0 || n.Own.High < opensAt {
+			out = append(out, incident.Cause{Ref: string(ref), Condition: incident.Good})
+		}
+	}
 	return out
 }
 

@@ -71,6 +71,33 @@ func (w *world) level(ref manifest.Ref) string {
 	return servicemap.LevelText(r)
 }
 
+// After a restart an incident of a query waits for the query's answer, however long that takes.
+func TestARestartResolvesNoIncidentOfAQuery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
+		w := newWorld(t, store, outsideMap)
+		w.answer("component/pay check", poll.Answer{State: poll.Down, Text: "503"})
+		if got := w.incidents(); len(got) != 1 || got[0].Cause != "component/pay" {
+			t.Fatalf("%+v", got)
+		}
+		time.Sleep(time.Second)
+		w.stop()
+		w = newWorld(t, store, "")
+		defer w.stop()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := w.incidents(); len(got) != 1 || got[0].State != incident.Open {
+			t.Fatalf("%+v", got)
+		}
+		w.answer("component/pay check", poll.Answer{State: poll.Up, Text: "200"})
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if got := w.incidents(); got[0].State != incident.Resolved {
+			t.Fatalf("%+v", got)
+		}
+	})
+}
+
 // An alert goes through the map to a service, opens one incident, and resolves it when it is over.
 func TestAnAlertBecomesAnIncident(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -158,6 +185,60 @@ func TestAnExternalPartIsChecked(t *testing.T) {
 			if got := w.level("component/pay"); got != c.want {
 				t.Errorf("%d: %s", c.state, got)
 			}
+		}
+	})
+}
+
+// What was set by hand opens an incident, and ends it by its own end or by being taken back, where nothing else measures the part.
+func TestWhatIsTakenBackEndsItsIncident(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), strings.Replace(outsideMap, "  indicators: [{name: orders, promql: 'orders', levels: {critical: '< 0.1'}, essential: true}]\n", "", 1)+
+			"---\napiVersion: evenkeel/v1\nkind: Component\nmetadata: {name: san}\n")
+		defer w.stop()
+		set := func(ref, level, length string) {
+			t.Helper()
+			h, err := w.signals().Check(t.Context(), ref, level, "", length, "ann", "a drill")
+			if err == nil {
+				err = w.signals().Set(t.Context(), h)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.alert("f0", "resolved", "major")
+		set("service/shop", "major", "1h")
+		set("component/san", "critical", "1m")
+		if why, err := w.signals().Tell(t.Context(), "ci", []outside.Posted{{Ref: "component/pay", Level: "minor"}}); err != nil || why[0] != nil {
+			t.Fatal(why, err)
+		}
+		states := func() map[string]incident.State {
+			out := map[string]incident.State{}
+			for _, i := range w.incidents() {
+				out[i.Cause] = i.State
+			}
+			return out
+		}
+		if got := states(); got["service/shop"] != incident.Open || got["component/san"] != incident.Open || got["component/pay"] != incident.Open {
+			t.Fatalf("%v", got)
+		}
+		if _, err := w.signals().Unset(t.Context(), "service/shop"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if got := states(); got["service/shop"] != incident.Resolved || got["component/san"] != incident.Open {
+			t.Errorf("%v", got)
+		}
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if got := states(); got["component/san"] != incident.Resolved || got["component/pay"] != incident.Open {
+			t.Errorf("%v", got)
+		}
+		// A signal that is merely over resolves nothing.
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if got := states(); got["component/pay"] != incident.Open {
+			t.Errorf("%v", got)
 		}
 	})
 }

@@ -55,6 +55,7 @@ type Board struct {
 	heard   map[Sender]time.Time
 	hands   map[manifest.Ref]Hand
 	polled  map[place]answer
+	back    map[manifest.Ref]bool // of which something was taken back, or what was set has ended
 
 	// What the map was told, and what is to be looked at again.
 	told    map[manifest.Ref]map[string]servicemap.Signal
@@ -92,7 +93,7 @@ type Query struct {
 func NewBoard() *Board {
 	return &Board{
 		has: func(manifest.Ref) bool { return false }, signals: map[string]map[string]Signal{}, open: map[Sender]map[string]*Alert{},
-		heard: map[Sender]time.Time{}, hands: map[manifest.Ref]Hand{}, polled: map[place]answer{},
+		heard: map[Sender]time.Time{}, hands: map[manifest.Ref]Hand{}, polled: map[place]answer{}, back: map[manifest.Ref]bool{},
 		told: map[manifest.Ref]map[string]servicemap.Signal{}, dirty: map[manifest.Ref]bool{}, due: map[manifest.Ref]time.Time{}, changed: map[string]any{},
 	}
 }
@@ -183,9 +184,31 @@ func (b *Board) Sources() []manifest.Ref {
 	return b.sources
 }
 
-// Said returns what the map was told of a node from outside: the worst of it, and that in words. What was set by hand on a leaf stands for
-// all of it.
+// TakenBack returns the nodes of which nothing is said any more because it was taken back, or because what was set by hand has ended;
+// sorted. Forget leaves one out from then on.
+func (b *Board) TakenBack() []manifest.Ref {
+	if len(b.back) == 0 {
+		return nil
+	}
+	var out []manifest.Ref
+	for ref := range b.back {
+		if _, found := slices.BinarySearch(b.Sources(), ref); !found {
+			out = append(out, ref)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Forget leaves a node out of TakenBack.
+func (b *Board) Forget(ref manifest.Ref) { delete(b.back, ref) }
+
+// Said returns what the map was told of a node from outside: the worst of it, and that in words; unknown where nothing was told yet. What was
+// set by hand on a leaf stands for all of it.
 func (b *Board) Said(ref manifest.Ref, leaf bool) (rng health.Range, source, text string) {
+	if len(b.told[ref]) == 0 {
+		return health.Unknown, "", ""
+	}
 	for s, x := range b.told[ref] {
 		if leaf && s == servicemap.ByHand {
 			return x.Range, s, x.Text

@@ -101,6 +101,7 @@ func (b *Board) Tell(now time.Time, by string, p Posted) (Signal, error) {
 			return s, fmt.Errorf("level gone: %s has said nothing of %s", s.Source, strings.TrimPrefix(s.Target, "signal:"))
 		}
 		b.drop(s.Target, s.Source)
+		b.back[s.Ref()] = true
 		return s, nil
 	case !held && b.count >= MaxSignals:
 		return s, fmt.Errorf("%w: %d signals are held, which is the most", ErrFull, b.count)
@@ -315,7 +316,7 @@ func (b *Board) Hand(now time.Time, ref manifest.Ref) (h Hand, ok bool) {
 // Unset ends what was set by hand. Like Put it leaves the record to the caller.
 func (b *Board) Unset(ref manifest.Ref) {
 	delete(b.hands, ref)
-	b.dirty[ref], b.sources = true, nil
+	b.dirty[ref], b.back[ref], b.sources = true, true, nil
 }
 
 // Hands returns what is set by hand at a moment, sorted by reference.
