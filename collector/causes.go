@@ -79,73 +79,7 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 			out = append(out, m)
 		}
 	}
-	return d.onMap(out, snapshot, now)
-}
-
-// onMap adds what is wrong by a word that no verdict of a host stands behind: a person's, a source's outside, an indicator's.
-func (d *decider) onMap(out []incident.Cause, snapshot *servicemap.Snapshot, now time.Time) []incident.Cause {
-	for ref := range d.told {
-		node, ok := snapshot.Node(ref)
-		if !ok {
-			delete(d.told, ref)
-			continue
-		}
-		c := incident.Cause{Ref: string(ref), Condition: incident.Good}
-		_, c.Host = ref.Member()
-		spoken := false
-		for _, s := range node.Signals {
-			if ofHost(s.Source) {
-				continue
-			}
-			spoken = true
-			switch {
-			case s.Range.Low >= health.Minor && (c.Condition != incident.Bad || s.Range.Low > c.Level):
-				c.Condition, c.Level = incident.Bad, s.Range.Low
-				c.Title, c.Detail = fmt.Sprintf("%s is %s by %s", ref, s.Range.Low, s.Source), s.Text
-			case s.Range.High >= health.Minor && c.Condition == incident.Good:
-				c.Condition = incident.Unknown
-			}
-		}
-		if !spoken {
-			// Nobody says anything any more. It is over where the node is known to be well without them.
-			if node.Own.High >= health.Minor {
-				c.Condition = incident.Unknown
-			}
-			if _, open := d.book.Of(now, c.Ref); !open {
-				delete(d.told, ref)
-			}
-		}
-		if c.Condition == incident.Bad {
-			c.Impacts = d.impacts(nil, snapshot, ref, now)
-			if !snapshot.IsLeaf(ref) && d.restsWell(snapshot, ref) {
-				c.Title += "; the cause is not in the map: all that it rests on is well"
-			}
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-// ofHost reports whether a signal comes from what a host's own agent sees, whose causes are told by host.
-func ofHost(source string) bool { return source == "reach" || strings.HasPrefix(source, "detector/") }
-
-// restsWell reports whether everything that a node rests on is known to be well.
-func (d *decider) restsWell(snapshot *servicemap.Snapshot, ref manifest.Ref) bool {
-	for _, in := range snapshot.InputsOf(ref) {
-		if r, _ := snapshot.Range(in); r.High > health.Info {
-			return false
-		}
-	}
-	return true
-}
-
-// hearMap notes which nodes have a word that no host stands behind.
-func (d *decider) hearMap(old, snapshot *servicemap.Snapshot) {
-	for _, n := range snapshot.SignalledSince(old) {
-		if slices.ContainsFunc(n.Signals, func(s servicemap.Signal) bool { return !ofHost(s.Source) }) {
-			d.told[n.Ref] = struct{}{}
-		}
-	}
+	return append(out, d.outsideCauses(snapshot, now)...)
 }
 
 // waitsForCPU is the shipped detector of what a component suffers on a crowded host.

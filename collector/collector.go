@@ -29,6 +29,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/poll"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/collector/resource"
 	"github.com/evenkeel/evenkeel/collector/roster"
@@ -129,7 +130,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	d := &decider{
 		clock: c.clock, log: c.log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(engine, c.log), history: past, reachable: reachable, detail: func(string, time.Time) {},
+		records: newRecords(engine, c.log), outside: newOutsiders(engine, c.cfg.Sources.Prometheus.Every, c.log), history: past, reachable: reachable, detail: func(string, time.Time) {},
 	}
 	members, err := roster.Open(ctx, roster.Config{
 		Store: engine, Sealer: sealer, Cluster: cluster, Clock: c.clock, Changed: func(string) { d.do(d.redraw) },
@@ -178,6 +179,16 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	d.detail = intake.SetDetail
 
+	// What is asked of the outside.
+	var querier poll.Querier = ownStore{samples, c.clock}
+	if p := c.cfg.Sources.Prometheus; p.URL != "" {
+		if querier, err = poll.NewPrometheus(p.URL, p.BearerTokenFile, c.clock); err != nil {
+			return err
+		}
+	}
+	poller := poll.New(poll.Config{Querier: querier, Checker: poll.NewAsker(), Timeout: pollTimeout, Now: c.clock, Tell: d.answered, Log: c.log})
+	d.outside.ask = poller.Use
+
 	// The ports, bound only now that everything behind them is there.
 	ports, err := c.listen()
 	if err != nil {
@@ -223,7 +234,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		Authenticate: b.authenticate, Audit: trail.Append, Ready: c.whyNotReady, Unavailable: func(err error) bool { return errors.Is(err, state.ErrUnavailable) },
 		Register: session.NewEnrolment(cluster, admission).Register, Metrics: b.metrics(intake, samples, server), Log: c.log, Clock: c.clock,
 		Resources: resources{b}, Hosts: hostsBackend{b}, Map: mapBackend{b}, Incidents: incidents{b}, Actions: actions{b}, Tokens: tokens{b},
-		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b},
+		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b}, Signals: signalsBackend{b},
 	})
 	if err != nil {
 		return err
@@ -236,11 +247,13 @@ func (c *Collector) Run(ctx context.Context) error {
 	group.Add("state", engine.Run)
 	group.Add("store", samples.Run)
 	group.Add("records", d.records.run)
+	group.Add("words", d.outside.words.run)
 	group.Add("history", past.Run)
 	group.Add("changes", d.changes.run)
 	group.Add("ingest", intake.Run)
 	group.Add("remedy", executor.Run)
 	group.Add("decider", d.run)
+	group.Add("poll", poller.Run)
 	group.Add("agents", func(ctx context.Context) error { return server.Run(ctx, ports.agents) })
 	group.Add("operators", front.Run)
 	c.serving.Store(true)
@@ -249,6 +262,9 @@ func (c *Collector) Run(ctx context.Context) error {
 	defer c.serving.Store(false)
 	return group.Run(ctx)
 }
+
+// pollTimeout bounds one query or check of the outside.
+const pollTimeout = 10 * time.Second
 
 func (c *Collector) whyNotReady() error {
 	if !c.serving.Load() {

@@ -3,6 +3,7 @@ package collector
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,6 +29,8 @@ type Config struct {
 	SealKey string `yaml:"sealKey" json:"sealKey,omitempty"`
 	Store   Store  `yaml:"store" json:"store"`
 	Engine  Engine `yaml:"stateEngine" json:"stateEngine"`
+	// Sources say where the health of what has no agent is asked for.
+	Sources Sources `yaml:"sources" json:"sources"`
 	// LogLevel is debug, info, warn or error. Default info.
 	LogLevel string `yaml:"logLevel" json:"logLevel"`
 }
@@ -63,6 +66,21 @@ type Engine struct {
 	MinFree strict.Bytes `yaml:"minFree" json:"minFree"`
 }
 
+// Sources are the systems that are asked.
+type Sources struct {
+	Prometheus Prometheus `yaml:"prometheus" json:"prometheus"`
+}
+
+// Prometheus is where the queries of components and indicators go: to a remote one, or to the collector's own samples where URL is empty.
+type Prometheus struct {
+	// URL is its base, such as http://prometheus.example:9090.
+	URL string `yaml:"url" json:"url,omitempty"`
+	// BearerTokenFile holds the token that is sent; it is read anew for each query.
+	BearerTokenFile string `yaml:"bearerTokenFile" json:"bearerTokenFile,omitempty"`
+	// Every is how often a query is asked that does not say so itself. Default 30s.
+	Every time.Duration `yaml:"every" json:"every"`
+}
+
 // Default returns the configuration of an empty file.
 func Default() Config {
 	name, err := os.Hostname()
@@ -73,7 +91,7 @@ func Default() Config {
 		Name: name, State: "/var/lib/evenkeel-collector", LogLevel: "info",
 		Listen: Listen{HTTP: "127.0.0.1:8420", Agents: "127.0.0.1:8421", Operators: "127.0.0.1:8425"},
 		Store:  Store{Interval: 15 * time.Second, Retention: 30 * 24 * time.Hour, MaxBytes: 20 << 30, MinFree: 512 << 20},
-		Engine: Engine{MinFree: 256 << 20},
+		Engine: Engine{MinFree: 256 << 20}, Sources: Sources{Prometheus: Prometheus{Every: 30 * time.Second}},
 	}
 }
 
@@ -121,9 +139,39 @@ func (c *Config) check(complain func(path, format string, args ...any)) {
 	if c.Store.MaxBytes < 64<<20 {
 		complain("store.maxBytes", "%s is less than 64MiB", c.Store.MaxBytes)
 	}
+	c.Sources.Prometheus.check(complain)
 	switch c.LogLevel {
 	case "debug", "info", "warn", "error":
 	default:
 		complain("logLevel", "%q is not a level: expected debug, info, warn or error", c.LogLevel)
 	}
+}
+
+func (p *Prometheus) check(complain func(path, format string, args ...any)) {
+	if p.Every < 5*time.Second || p.Every > time.Hour {
+		complain("sources.prometheus.every", "%s is not between 5s and 1h", p.Every)
+	}
+	if p.BearerTokenFile != "" && !filepath.IsAbs(p.BearerTokenFile) {
+		complain("sources.prometheus.bearerTokenFile", "%q is not an absolute path", p.BearerTokenFile)
+	}
+	if p.URL == "" {
+		if p.BearerTokenFile != "" {
+			complain("sources.prometheus.bearerTokenFile", "a token without a url: write sources.prometheus.url")
+		}
+		return
+	}
+	u, err := url.Parse(p.URL)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		complain("sources.prometheus.url", "%q is not an http or https URL", p.URL)
+	case u.User != nil:
+		complain("sources.prometheus.url", "the URL holds a user: put a token into bearerTokenFile")
+	case p.BearerTokenFile != "" && u.Scheme == "http" && !loopback(u.Hostname()):
+		complain("sources.prometheus.url", "a token is not sent over plain http to another machine: use https")
+	}
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

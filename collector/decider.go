@@ -46,6 +46,7 @@ type decider struct {
 	records *records
 	history *history.Keeper
 	changes *changeLog
+	outside outsiders
 
 	inboxMu sync.Mutex
 	inbox   []func(time.Time)
@@ -63,8 +64,6 @@ type decider struct {
 	policies []policy
 	sent     map[string]watching // the watch list that a host has
 	asked    int
-	// told are the nodes of which somebody else than a host's agent says something.
-	told map[manifest.Ref]struct{}
 }
 
 // sessions is what the decider says to agents.
@@ -127,11 +126,8 @@ func (d *decider) load(ctx context.Context, store state.Store) error {
 	}
 	d.silence = overload.NewSilence(overload.SilenceConfig{}, d.clock())
 	d.sent = map[string]watching{}
-	d.told = map[manifest.Ref]struct{}{}
-	for i := range kept {
-		if ref := manifest.Ref(kept[i].Cause); kept[i].State != incident.Resolved && ref.Kind() != "host" {
-			d.told[ref] = struct{}{}
-		}
+	if err := d.loadOutside(ctx, store); err != nil {
+		return err
 	}
 	d.redraw(d.clock())
 	return nil
@@ -197,6 +193,7 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 	for _, a := range step.Ask {
 		d.probe(ctx, a)
 	}
+	d.tellOutside(now)
 	d.judge(now)
 	for _, h := range d.fleet.all() {
 		d.consider(h, now)
@@ -277,11 +274,11 @@ func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
-	d.hearMap(old, snapshot)
 	d.history.Record(states(old, snapshot, now)...)
 	for _, i := range d.book.Observe(now, d.muted(now, snapshot, d.causes(snapshot, now))) {
 		d.changed(i)
 	}
+	d.noteGaps(snapshot, now)
 }
 
 // changed publishes an incident and has it written.
@@ -323,6 +320,7 @@ func (d *decider) redraw(now time.Time) {
 			}
 		}
 	}
+	d.drawOutside(now)
 	d.judge(now)
 }
 

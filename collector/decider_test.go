@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,12 +8,9 @@ import (
 
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
-	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/collector/session"
-	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/collector/state"
 	"github.com/evenkeel/evenkeel/pkg/command"
-	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -317,54 +313,6 @@ func TestRestartOpensNothing(t *testing.T) {
 		after := w.incidents()
 		if len(after) != 1 || after[0].ID != before[0].ID || after[0].State == incident.Resolved {
 			t.Errorf("after the restart: %+v", after)
-		}
-	})
-}
-
-// What no host's agent says opens an incident too, on the node that it is said of, and is over when it is said to be.
-func TestWordsFromOutsideOpenIncidents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, state.NewMemory(), shopMap)
-		defer w.stop()
-		a := w.shop()
-		a.run(3)
-		say := func(ref manifest.Ref, r health.Range, gone bool) {
-			w.decider.do(func(now time.Time) {
-				w.decider.health.Update(now, servicemap.Signal{Ref: ref, Source: "set", Range: r, Text: "no orders", Gone: gone})
-				w.decider.judge(now)
-			})
-			a.run(2)
-		}
-		say("service/shop", health.Exactly(health.Critical), false)
-		say("component/batch@a", health.Exactly(health.Minor), false)
-		got := w.incidents()
-		if len(got) != 2 {
-			t.Fatalf("%+v", got)
-		}
-		slices.SortFunc(got, func(a, b incident.Incident) int { return strings.Compare(a.Cause, b.Cause) })
-		if i := got[1]; i.Cause != "service/shop" || i.Level != health.Critical || !strings.Contains(i.Title, "the cause is not in the map") || i.Timeline[0].What != i.Title+": no orders" ||
-			len(i.Impacts) != 1 || i.Priority > 2 {
-			t.Errorf("%+v", i)
-		}
-		if i := got[0]; i.Cause != "component/batch@a" || i.Host != "a" || !slices.Contains(i.Services, "service/report") || strings.Contains(i.Title, "not in the map") {
-			t.Errorf("%+v", i)
-		}
-		say("component/batch@a", health.Unknown, false)
-		say("service/shop", health.Range{}, true)
-		a.run(15)
-		for _, i := range w.incidents() {
-			if resolved := i.State == incident.Resolved; resolved != (i.Cause == "service/shop") {
-				t.Errorf("%s is %s", i.Cause, i.State)
-			}
-		}
-		var past []slo.Row
-		for _, r := range w.decider.history.Rows() {
-			if r.Ref == "service/shop" {
-				past = append(past, r)
-			}
-		}
-		if n := len(past); n < 3 || past[n-2].Health != health.Exactly(health.Critical) || past[n-2].Origin != slo.Own || past[n-1].Health.Low != health.OK {
-			t.Errorf("history %+v", past)
 		}
 	})
 }

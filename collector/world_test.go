@@ -105,7 +105,7 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 	must(err)
 	d := &decider{
 		clock: time.Now, log: log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(store, log), history: past, sessions: w, reachable: w.reachable, detail: func(string, time.Time) {},
+		records: newRecords(store, log), outside: newOutsiders(store, 30*time.Second, log), history: past, sessions: w, reachable: w.reachable, detail: func(string, time.Time) {},
 	}
 	w.roster, err = roster.Open(ctx, roster.Config{Store: store, Sealer: sealer, Cluster: cluster, Clock: time.Now, Changed: func(string) { d.do(d.redraw) }})
 	must(err)
@@ -138,7 +138,7 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 			t.Fatal(problems)
 		}
 	}
-	for _, run := range []func(context.Context) error{d.records.run, d.changes.run, w.executor.Run, d.run} {
+	for _, run := range []func(context.Context) error{d.records.run, d.changes.run, d.outside.words.run, w.executor.Run, d.run} {
 		w.all.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)

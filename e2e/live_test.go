@@ -77,7 +77,7 @@ func TestDeathOfAProcessReachesTheBusiness(t *testing.T) {
 			Services                                             []string
 		}
 	}
-	c.REST(t, &list, "/api/v1/incidents")
+	c.GET(t, &list, "/api/v1/incidents")
 	t.Logf("seen through REST %.2f s after the kill", time.Since(killed).Seconds())
 	if len(list.Incidents) != 1 {
 		t.Fatalf("%+v", list)
@@ -102,7 +102,7 @@ func TestDeathOfAProcessReachesTheBusiness(t *testing.T) {
 		Unit string
 	}
 	c.JSON(t, &plan, "recovery-plan")
-	c.REST(t, &planned, "/api/v1/reason/recovery-plan")
+	c.GET(t, &planned, "/api/v1/reason/recovery-plan")
 	for _, p := range []any{plan, planned} {
 		if got, want := fmt.Sprintf("%+v", p), "{Steps:[{Ref:component/shop-server@web-1 Team:team/web Reinstates:[service/shop]}] Unit:EUR}"; got != want {
 			t.Errorf("plan %s", got)
@@ -112,7 +112,7 @@ func TestDeathOfAProcessReachesTheBusiness(t *testing.T) {
 		Steps []struct{ Name, Phone, Call string }
 	}
 	c.JSON(t, &call, "contacts", "--of", i.Cause)
-	c.REST(t, &called, "/api/v1/reason/contacts?of="+i.Cause)
+	c.GET(t, &called, "/api/v1/reason/contacts?of="+i.Cause)
 	if fmt.Sprint(call) != fmt.Sprint(called) || !strings.Contains(fmt.Sprint(call), "{Web on call +49 30 200 now}") {
 		t.Errorf("contacts %v and %v", call, called)
 	}
@@ -144,7 +144,7 @@ func TestDeathOfAProcessReachesTheBusiness(t *testing.T) {
 	rig.Start(t, server)
 	rig.Until(t, 20*time.Second, "all is well again", func() string { return levels(t, c, "ok") })
 	rig.Until(t, 30*time.Second, "the incident is over", func() string {
-		c.REST(t, &list, "/api/v1/incidents")
+		c.GET(t, &list, "/api/v1/incidents")
 		if len(list.Incidents) != 1 || list.Incidents[0].State != "resolved" {
 			return fmt.Sprintf("%+v", list)
 		}
@@ -157,7 +157,7 @@ func TestDeathOfAProcessReachesTheBusiness(t *testing.T) {
 				Refs             []string
 			}
 		}
-		c.REST(t, &changes, "/api/v1/changes")
+		c.GET(t, &changes, "/api/v1/changes")
 		want := fmt.Sprintf("[{binary %s web-1 [component/shop-server@web-1]}]", server)
 		if got := fmt.Sprint(changes.Changes); got != want {
 			return got + ", want " + want
@@ -175,7 +175,7 @@ func levels(t *testing.T, c *rig.Collector, want string) string {
 	var m struct {
 		Nodes []struct{ Ref, Low, High string }
 	}
-	c.REST(t, &m, "/api/v1/map")
+	c.GET(t, &m, "/api/v1/map")
 	seen := 0
 	for _, n := range m.Nodes {
 		if n.Ref == "service/shop" || n.Ref == "component/shop-server@web-1" {

@@ -17,6 +17,7 @@ import (
 
 // helpers are the other programs that this test program can be.
 var helpers = map[string]func(args []string) error{
+	"exporter":    exporter,
 	"knock":       knocking,
 	"spin":        spin,
 	"spin-pinned": spinPinned,

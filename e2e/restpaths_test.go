@@ -44,4 +44,9 @@ var restPaths = map[string]string{
 	"evenkeel.operator.v1.ChangeService.RecordChanges":         "POST /api/v1/changes",
 	"evenkeel.operator.v1.ChangeService.ListChanges":           "GET /api/v1/changes",
 	"evenkeel.operator.v1.ReasonService.Ask":                   "GET /api/v1/reason/slo",
+	"evenkeel.operator.v1.SignalService.TellSignals":           "POST /api/v1/signals",
+	"evenkeel.operator.v1.SignalService.ListSignals":           "GET /api/v1/signals",
+	"evenkeel.operator.v1.SignalService.SetLevel":              "POST /api/v1/set",
+	"evenkeel.operator.v1.SignalService.UnsetLevel":            "POST /api/v1/unset",
+	"evenkeel.operator.v1.SignalService.ListSetLevels":         "GET /api/v1/set",
 }

@@ -14,7 +14,7 @@ import (
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 )
 
-// Role says what an operator may do. Each role may do all that the one before it may.
+// Role says what an operator may do. Each role may do all that the one before it may, but for Signaller.
 type Role uint8
 
 // The roles.
@@ -24,12 +24,25 @@ const (
 	Operator             // changes the map, acknowledges, cancels
 	Approver             // says yes or no to an action, and throws the kill switch
 	Admin                // gives access
+	// Signaller only tells what it sees: signals and alerts. It may not even look. Operators and those above may do so too.
+	Signaller
 )
 
-var roleNames = [...]string{"nobody", "viewer", "operator", "approver", "admin"}
+var roleNames = [...]string{"nobody", "viewer", "operator", "approver", "admin", "signaller"}
 
 // String returns the role as people write it.
 func (r Role) String() string { return roleNames[r] }
+
+// May reports whether a role may do what needs another.
+func (r Role) May(need Role) bool {
+	switch {
+	case need == Signaller:
+		return r >= Operator
+	case r == Signaller:
+		return need == Nobody
+	}
+	return r >= need
+}
 
 // ParseRole reads a role as String writes it.
 func ParseRole(s string) (Role, error) {
@@ -38,7 +51,7 @@ func ParseRole(s string) (Role, error) {
 			return Role(i + 1), nil
 		}
 	}
-	return Nobody, errors.New("expected viewer, operator, approver or admin")
+	return Nobody, errors.New("expected viewer, operator, approver, admin or signaller")
 }
 
 // Principal is who asks.
@@ -92,6 +105,11 @@ var needs = map[string]Role{
 	operatorv1.ChangeService_RecordChanges_FullMethodName:         Operator,
 	operatorv1.ChangeService_ListChanges_FullMethodName:           Viewer,
 	operatorv1.ReasonService_Ask_FullMethodName:                   Viewer,
+	operatorv1.SignalService_TellSignals_FullMethodName:           Signaller,
+	operatorv1.SignalService_ListSignals_FullMethodName:           Viewer,
+	operatorv1.SignalService_SetLevel_FullMethodName:              Operator,
+	operatorv1.SignalService_UnsetLevel_FullMethodName:            Operator,
+	operatorv1.SignalService_ListSetLevels_FullMethodName:         Viewer,
 }
 
 type principalKey struct{}
@@ -126,7 +144,7 @@ func (s *Server) authorise(ctx context.Context, method string) (context.Context,
 		}
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	if p.Role < role {
+	if !p.Role.May(role) {
 		s.deny(ctx, p, method, "needs the role "+role.String())
 		return nil, status.Errorf(codes.PermissionDenied, "%s is a %s; this needs the role %s", p.Name, p.Role, role)
 	}

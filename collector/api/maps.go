@@ -53,6 +53,7 @@ func (m *mapService) draw(root string) (*operatorv1.Map, error) {
 		c := &report.Causes[i]
 		out.Causes = append(out.Causes, &operatorv1.Cause{
 			Ref: string(c.Ref), Level: c.Level.String(), Services: refTexts(c.Services), PerHour: report.PerHour(c), Unit: report.Unit,
+			Text: c.Text, NotInMap: c.NotInMap,
 		})
 	}
 	return out, nil

@@ -62,6 +62,7 @@ type Config struct {
 	Control   Control
 	Reason    Reason
 	Changes   Changes
+	Signals   Signals
 }
 
 // Server serves the operators' API.
@@ -108,6 +109,7 @@ func New(cfg Config) (*Server, error) {
 	operatorv1.RegisterControlServiceServer(s.grpc, &control{server: s})
 	operatorv1.RegisterReasonServiceServer(s.grpc, &reasoner{server: s})
 	operatorv1.RegisterChangeServiceServer(s.grpc, &changes{server: s})
+	operatorv1.RegisterSignalServiceServer(s.grpc, &signals{server: s})
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
 	}
@@ -203,7 +205,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		operatorv1.RegisterResourceServiceHandler, operatorv1.RegisterHostServiceHandler, operatorv1.RegisterMapServiceHandler,
 		operatorv1.RegisterIncidentServiceHandler, operatorv1.RegisterActionServiceHandler, operatorv1.RegisterAccessServiceHandler,
 		operatorv1.RegisterQueryServiceHandler, operatorv1.RegisterControlServiceHandler,
-		operatorv1.RegisterReasonServiceHandler, operatorv1.RegisterChangeServiceHandler,
+		operatorv1.RegisterReasonServiceHandler, operatorv1.RegisterChangeServiceHandler, operatorv1.RegisterSignalServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, err
@@ -211,6 +213,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", limited(gateway))
+	s.webhooks(mux)
 	mux.HandleFunc("GET /api/v1/openapi.json", s.only(Viewer, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(operatorv1.OpenAPI)
@@ -270,7 +273,7 @@ func (s *Server) only(role Role, next http.HandlerFunc) http.HandlerFunc {
 			writeError(w, http.StatusUnauthorized, "unauthenticated", err.Error())
 		case err != nil:
 			writeError(w, http.StatusServiceUnavailable, "unavailable", err.Error())
-		case p.Role < role:
+		case !p.Role.May(role):
 			s.deny(r.Context(), p, r.URL.Path, "needs the role "+role.String())
 			writeError(w, http.StatusForbidden, "permission_denied", "this needs the role "+role.String())
 		default:

@@ -20,7 +20,8 @@ import (
 type Cause struct {
 	Ref   manifest.Ref
 	Level health.Level // the node's own; of a node that is bad by how it is built, its health
-	// Services are those hit by it, sorted: each would get better, or come nearer to it, if the node were put right.
+	// Services are those hit by it, sorted: each would get better, or come nearer to it, if the node were put right. Causes that hit the same
+	// may share them: they are not to be changed.
 	Services []manifest.Ref
 	// Loss is what the services lose in an hour at their present health, each loss counted once, where it reaches the
 	// business. AtRisk is what an hour of the same services is worth.
@@ -52,10 +53,11 @@ type web struct {
 	leafs []manifest.Ref                  // that are to blame themselves
 	seen  map[manifest.Ref]bool
 	part  bool
+	hits  map[manifest.Ref][]manifest.Ref // what hit returned
 }
 
 func trace(s *servicemap.Snapshot, from ...manifest.Ref) *web {
-	w := &web{snap: s, up: map[manifest.Ref][]manifest.Ref{}, seen: map[manifest.Ref]bool{}}
+	w := &web{snap: s, up: map[manifest.Ref][]manifest.Ref{}, seen: map[manifest.Ref]bool{}, hits: map[manifest.Ref][]manifest.Ref{}}
 	queue := slices.Clone(from)
 	for _, ref := range queue {
 		w.seen[ref] = true
@@ -79,9 +81,17 @@ func trace(s *servicemap.Snapshot, from ...manifest.Ref) *web {
 	return w
 }
 
-// hit returns the services that blame a node, directly or not, the node itself included; sorted.
+// hit returns the services that blame a node, directly or not, the node itself included; sorted. What is blamed by one node only hits the
+// same as that, and shares the list with it.
 func (w *web) hit(ref manifest.Ref) []manifest.Ref {
-	var services []manifest.Ref
+	if up := w.up[ref]; len(up) == 1 && ref.Kind() != "service" {
+		ref = up[0]
+	}
+	services, known := w.hits[ref]
+	if known {
+		return services
+	}
+	defer func() { w.hits[ref] = services }()
 	for at := range w.above(ref) {
 		if at.Kind() == "service" {
 			services = append(services, at)
@@ -159,7 +169,7 @@ func Above(s *servicemap.Snapshot) map[manifest.Ref][]manifest.Ref {
 		if ref.Kind() != "service" {
 			continue
 		}
-		if up := slices.DeleteFunc(w.hit(ref), func(x manifest.Ref) bool { return x == ref }); len(up) > 0 {
+		if up := slices.DeleteFunc(slices.Clone(w.hit(ref)), func(x manifest.Ref) bool { return x == ref }); len(up) > 0 {
 			out[ref] = up
 		}
 	}
@@ -199,6 +209,20 @@ func find(s *servicemap.Snapshot, at time.Time, roots []manifest.Ref) Report {
 			report.Unranked = append(report.Unranked, x)
 		}
 	}
+	type both struct{ loss, atRisk servicemap.Value }
+	sums := map[*manifest.Ref]both{} // by the list, which causes share that hit the same
+	worth := func(services []manifest.Ref) (loss, atRisk servicemap.Value) {
+		if len(services) == 0 {
+			return loss, atRisk
+		}
+		b, known := sums[&services[0]]
+		if !known {
+			b.loss = w.sum(services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Loss(x, at) })
+			b.atRisk = w.sum(services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Worth(x, at) })
+			sums[&services[0]] = b
+		}
+		return b.loss, b.atRisk
+	}
 	for _, ref := range w.leafs {
 		c := Cause{Ref: ref, Level: s.Own(ref).Low, Services: w.hit(ref), Partial: w.part}
 		if c.Level == health.OK {
@@ -213,8 +237,7 @@ func find(s *servicemap.Snapshot, at time.Time, roots []manifest.Ref) Report {
 			n, _ := s.Node(ref)
 			c.Text = n.Why.Text
 		}
-		c.Loss = w.sum(c.Services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Loss(x, at) })
-		c.AtRisk = w.sum(c.Services, report.Unit, func(x manifest.Ref) servicemap.Value { return s.Worth(x, at) })
+		c.Loss, c.AtRisk = worth(c.Services)
 		report.Causes = append(report.Causes, c)
 	}
 	number := func(v servicemap.Value) float64 {

@@ -17,8 +17,8 @@ func TestNotInTheMap(t *testing.T) {
 		gap  bool
 		text string
 	}{
-		{"all well", map[manifest.Ref]string{"service/api": "critical"}, true, "not in the map: the one part of service/api, component/db, is well; test says critical"},
-		{"of two parts", map[manifest.Ref]string{"service/reports": "major"}, true, "not in the map: all 2 parts of service/reports are well; test says major"},
+		{"all well", map[manifest.Ref]string{"service/api": "critical"}, true, "the cause is not in the map: the one part of service/api, component/db, is well; test says critical"},
+		{"of two parts", map[manifest.Ref]string{"service/reports": "major"}, true, "the cause is not in the map: all 2 parts of service/reports are well; test says major"},
 		{"a part is bad too", map[manifest.Ref]string{"service/api": "critical", "component/db@h4": "minor"}, false, "test says critical"},
 		{"a part is unknown", map[manifest.Ref]string{"service/api": "critical", "component/db@h4": "unknown"}, false, "test says critical"},
 	} {

@@ -2,8 +2,8 @@ package reason
 
 import (
 	"cmp"
-	"fmt"
 	"errors"
+	"fmt"
 
 	"github.com/evenkeel/evenkeel/collector/change"
 	"github.com/evenkeel/evenkeel/collector/effectiveness"

@@ -28,16 +28,16 @@ func (s *Snapshot) NotInMap(service manifest.Ref) bool {
 	return true
 }
 
-// NotInMapText says so in one clause for people: "not in the map: all 3 parts of service/shop are well".
+// NotInMapText says so in one clause for people: "the cause is not in the map: all 3 parts of service/shop are well".
 func (s *Snapshot) NotInMapText(service manifest.Ref) string {
 	n := &s.graph.nodes[s.graph.index[service]]
 	switch len(n.inputs) {
 	case 0:
-		return fmt.Sprintf("not in the map: %s rests on nothing there", service)
+		return fmt.Sprintf("the cause is not in the map: %s rests on nothing there", service)
 	case 1:
-		return fmt.Sprintf("not in the map: the one part of %s, %s, is well", service, s.graph.nodes[n.inputs[0].to].ref)
+		return fmt.Sprintf("the cause is not in the map: the one part of %s, %s, is well", service, s.graph.nodes[n.inputs[0].to].ref)
 	}
-	return fmt.Sprintf("not in the map: all %d parts of %s are well", len(n.inputs), service)
+	return fmt.Sprintf("the cause is not in the map: all %d parts of %s are well", len(n.inputs), service)
 }
 
 // Worst returns the signals about a node itself that are as bad as any of them, in words; empty where all is well.

@@ -97,42 +97,6 @@ func (s *Snapshot) ServicesSince(old *Snapshot) []manifest.Ref {
 	return slices.Compact(out)
 }
 
-// InputsOf returns what a node rests on.
-func (s *Snapshot) InputsOf(ref manifest.Ref) []manifest.Ref {
-	i, ok := s.graph.index[ref]
-	if !ok {
-		return nil
-	}
-	out := make([]manifest.Ref, len(s.graph.nodes[i].inputs))
-	for k, e := range s.graph.nodes[i].inputs {
-		out[k] = s.graph.nodes[e.to].ref
-	}
-	return out
-}
-
-// Spoken is a node with what was said of it.
-type Spoken struct {
-	Ref     manifest.Ref
-	Signals []Signal
-}
-
-// SignalledSince returns the nodes of which something is said, of the parts of the map that changed since an older snapshot; of all the
-// map where that is nil or of another one.
-func (s *Snapshot) SignalledSince(old *Snapshot) []Spoken {
-	var out []Spoken
-	for n, p := range s.pages {
-		if old != nil && old.graph == s.graph && p == old.pages[n] {
-			continue
-		}
-		for i := n * pageSize; i < min((n+1)*pageSize, len(s.graph.nodes)); i++ {
-			if signals := p.signals[i%pageSize]; len(signals) > 0 {
-				out = append(out, Spoken{s.graph.nodes[i].ref, signals})
-			}
-		}
-	}
-	return out
-}
-
 // Graph returns the map that the snapshot is of.
 func (s *Snapshot) Graph() *Graph { return s.graph }
 
@@ -276,6 +240,9 @@ func (s *Snapshot) whatIs(i int32) Why {
 	if own := s.own(i); len(signals) > 0 || own != health.Exactly(health.OK) {
 		w.Inputs = append(w.Inputs, WhyInput{string(n.ref), LevelText(own), LevelText(own), 1, true})
 		w.Text += "; the node itself: " + s.leafText(n, own, signals)
+	}
+	if s.NotInMap(n.ref) {
+		w.Text += "; " + s.NotInMapText(n.ref)
 	}
 	return w
 }

@@ -50,9 +50,6 @@ type Cause struct {
 	Services []string     `json:"services"`
 	PerHour  string       `json:"perHour"`
 	Unit     string       `json:"unit"`
-	// NotInMap says that Ref is a service that is bad while all its parts are well, Text says so to people. Both are left out otherwise.
-	NotInMap bool   `json:"notInMap,omitempty"`
-	Text     string `json:"text,omitempty"`
 }
 
 // Step is one repair of the recovery plan, by start; teams work side by side.
@@ -83,11 +80,7 @@ func Of(p *picture.Picture) (Simulation, []manifest.Problem) {
 	report := cause.Find(p.Map, p.At)
 	for i := range report.Causes {
 		c := &report.Causes[i]
-		x := Cause{Ref: string(c.Ref), Level: c.Level, Services: texts(c.Services), PerHour: report.PerHour(c), Unit: report.Unit}
-		if c.NotInMap {
-			x.NotInMap, x.Text = true, c.Text
-		}
-		out.Causes = append(out.Causes, x)
+		out.Causes = append(out.Causes, Cause{string(c.Ref), c.Level, texts(c.Services), report.PerHour(c), report.Unit})
 	}
 	plan, err := Recover(p)
 	if err != nil {

@@ -22,7 +22,6 @@ type Collector struct {
 	Folder  string
 	Context string // the context file of its first administrator
 	Agents  string // address of the agents' port; empty for Dev
-	HTTP    string // address of the REST interface; empty for Dev
 	config  string
 }
 
@@ -43,9 +42,9 @@ func NewCollector(t testing.TB, address string) *Collector {
 	t.Helper()
 	dir := Folder(t)
 	c := &Collector{Folder: dir, config: filepath.Join(dir, "collector.yaml"), Context: filepath.Join(dir, "state", "admin.json")}
-	c.Agents, c.HTTP = free(t, address), free(t, "127.0.0.1")
-	Write(t, c.config, fmt.Sprintf("name: collector-1\nstate: %s\nlisten: {agents: '%s', operators: '%s', http: '%s'}\nstore: {interval: 1s}\n",
-		filepath.Join(dir, "state"), c.Agents, free(t, address), c.HTTP))
+	c.Agents = free(t, address)
+	Write(t, c.config, fmt.Sprintf("name: collector-1\nstate: %s\nlisten: {agents: '%s', operators: '%s', http: '127.0.0.1:0'}\nstore: {interval: 1s}\n",
+		filepath.Join(dir, "state"), c.Agents, free(t, address)))
 	return c
 }
 
@@ -116,14 +115,14 @@ func (c *Collector) JSON(t testing.TB, to any, args ...string) {
 	}
 }
 
-// REST asks the REST interface as the administrator, and reads its answer.
-func (c *Collector) REST(t testing.TB, to any, path string) {
+// GET asks the REST interface as the administrator, and reads its answer.
+func (c *Collector) GET(t testing.TB, to any, path string) {
 	t.Helper()
 	conf, err := client.Load(c.Context)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.HTTP+path, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, conf.REST+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

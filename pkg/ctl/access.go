@@ -73,7 +73,7 @@ With --role, the token is an operator's own, for evenkeel login.`,
 	create.Flags().StringToStringVar(&req.Labels, "labels", nil, "labels that the hosts get, such as env=prod,role=web")
 	create.Flags().BoolVar(&req.Replace, "replace", false, "a host of the same name may be replaced")
 	create.Flags().BoolVar(&req.Admit, "admit", true, "hosts that use it need no further admission")
-	create.Flags().StringVar(&req.Role, "role", "", "make an operator's token: viewer, operator, approver or admin")
+	create.Flags().StringVar(&req.Role, "role", "", "make an operator's token: viewer, operator, approver, admin, or signaller, which may only post signals and alerts")
 	create.Flags().StringVar(&req.Name, "name", "", "of the operator, with --role")
 	list := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List tokens; the secrets are not kept", Example: "  evenkeel token list", Args: cobra.NoArgs,

@@ -163,7 +163,7 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
 		a.sloCommand(), a.contactsCommand(), a.causeCommand(), a.impactCommand(), a.whatIfCommand(), a.coverageCommand(),
 		a.agreementsCommand(), a.portfolioCommand(), a.reportCommand(), a.reviewCommand(), a.changesCommand(),
-		a.warningCommand(), a.importCommand(), a.testCommand(), a.schemaCommand(),
+		a.warningCommand(), a.importCommand(), a.testCommand(), a.schemaCommand(), a.setCommand(), a.unsetCommand(),
 	)
 	// The library's own commands take the output that is set when they are made.
 	root.SetIn(a.In)

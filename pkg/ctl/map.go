@@ -90,12 +90,20 @@ func mapTree(w io.Writer, m *operatorv1.Map, root string) {
 	if len(m.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tCOSTS")
 		for _, c := range m.Causes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), costs(c.PerHour, c.Unit))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", causeName(c.Ref, c.NotInMap), c.Level, join(c.Services), costs(c.PerHour, c.Unit))
 		}
 	}
 	for _, p := range m.Problems {
 		fmt.Fprintf(w, "problem: %s\n", p.Text)
 	}
+}
+
+// causeName writes a cause: a service that is bad while all its parts are well has a cause that nobody has put on the map.
+func causeName(ref string, notInMap bool) string {
+	if notInMap {
+		return ref + " (not in the map)"
+	}
+	return ref
 }
 
 // costs writes a loss per hour; what has no value is unranked.

@@ -19,6 +19,7 @@ type simulation struct {
 		Ref, Level    string
 		Services      []string
 		PerHour, Unit string
+		NotInMap      bool
 	}
 	Order []struct {
 		Ref, Start, End string
@@ -58,7 +59,7 @@ func (s *simulation) table(w io.Writer) {
 	if len(s.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSE\tLEVEL\tSERVICES\tCOSTS")
 		for _, c := range s.Causes {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Ref, c.Level, join(c.Services), costs(c.PerHour, c.Unit))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", causeName(c.Ref, c.NotInMap), c.Level, join(c.Services), costs(c.PerHour, c.Unit))
 		}
 	}
 	if len(s.Order) > 0 {

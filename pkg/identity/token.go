@@ -139,7 +139,8 @@ func (t Token) Use() Token {
 	return t
 }
 
-// Access is the role of an operator: what its bearer may do. Each includes those before it.
+// Access is the role of an operator: what its bearer may do. Each includes those before it, but for AccessSignaller, which only tells
+// what it sees and includes nothing else.
 type Access string
 
 // The roles of operators.
@@ -148,6 +149,8 @@ const (
 	AccessOperator Access = "operator"
 	AccessApprover Access = "approver"
 	AccessAdmin    Access = "admin"
+
+	AccessSignaller Access = "signaller"
 )
 
 func (r Access) rank() int {
@@ -164,10 +167,10 @@ func (r Access) Includes(o Access) bool { return o.rank() > 0 && r.rank() >= o.r
 
 // ParseAccess reads a role.
 func ParseAccess(s string) (Access, error) {
-	if r := Access(s); r.rank() > 0 {
+	if r := Access(s); r.rank() > 0 || r == AccessSignaller {
 		return r, nil
 	}
-	return "", fmt.Errorf("%q is not a role: use viewer, operator, approver or admin", s)
+	return "", fmt.Errorf("%q is not a role: use viewer, operator, approver, admin or signaller", s)
 }
 
 // Operator is an operator's token as it is kept, under operator/ID, without its secret.

@@ -1901,6 +1901,8 @@ type Cause struct {
 	Services      []string               `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"`
 	PerHour       string                 `protobuf:"bytes,4,opt,name=per_hour,json=perHour,proto3" json:"per_hour,omitempty"`
 	Unit          string                 `protobuf:"bytes,5,opt,name=unit,proto3" json:"unit,omitempty"`
+	Text          string                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`                            // why it is a cause
+	NotInMap      bool                   `protobuf:"varint,7,opt,name=not_in_map,json=notInMap,proto3" json:"not_in_map,omitempty"` // ref is a service that is bad while all its parts are well
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1968,6 +1970,20 @@ func (x *Cause) GetUnit() string {
 		return x.Unit
 	}
 	return ""
+}
+
+func (x *Cause) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Cause) GetNotInMap() bool {
+	if x != nil {
+		return x.NotInMap
+	}
+	return false
 }
 
 type Incident struct {
@@ -4898,13 +4914,16 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x12\x16\n" +
 	"\x06mapped\x18\x03 \x01(\tR\x06mapped\x12\x16\n" +
 	"\x06weight\x18\x04 \x01(\x01R\x06weight\x12\x18\n" +
-	"\acounted\x18\x05 \x01(\bR\acounted\"z\n" +
+	"\acounted\x18\x05 \x01(\bR\acounted\"\xac\x01\n" +
 	"\x05Cause\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x12\x1a\n" +
 	"\bservices\x18\x03 \x03(\tR\bservices\x12\x19\n" +
 	"\bper_hour\x18\x04 \x01(\tR\aperHour\x12\x12\n" +
-	"\x04unit\x18\x05 \x01(\tR\x04unit\"\xc0\x05\n" +
+	"\x04unit\x18\x05 \x01(\tR\x04unit\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x1c\n" +
+	"\n" +
+	"not_in_map\x18\a \x01(\bR\bnotInMap\"\xc0\x05\n" +
 	"\bIncident\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
