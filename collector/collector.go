@@ -29,7 +29,6 @@ import (
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
-	"github.com/evenkeel/evenkeel/collector/poll"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/collector/resource"
 	"github.com/evenkeel/evenkeel/collector/roster"
@@ -179,15 +178,10 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	d.detail = intake.SetDetail
 
-	// What is asked of the outside.
-	var querier poll.Querier = ownStore{samples, c.clock}
-	if p := c.cfg.Sources.Prometheus; p.URL != "" {
-		if querier, err = poll.NewPrometheus(p.URL, p.BearerTokenFile, c.clock); err != nil {
-			return err
-		}
+	poller, err := d.newPoller(c.cfg.Sources.Prometheus, samples)
+	if err != nil {
+		return err
 	}
-	poller := poll.New(poll.Config{Querier: querier, Checker: poll.NewAsker(), Timeout: pollTimeout, Now: c.clock, Tell: d.answered, Log: c.log})
-	d.outside.ask = poller.Use
 
 	// The ports, bound only now that everything behind them is there.
 	ports, err := c.listen()
@@ -262,9 +256,6 @@ func (c *Collector) Run(ctx context.Context) error {
 	defer c.serving.Store(false)
 	return group.Run(ctx)
 }
-
-// pollTimeout bounds one query or check of the outside.
-const pollTimeout = 10 * time.Second
 
 func (c *Collector) whyNotReady() error {
 	if !c.serving.Load() {

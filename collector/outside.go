@@ -37,8 +37,24 @@ func newOutsiders(s state.Store, every time.Duration, log *slog.Logger) outsider
 	}
 }
 
-// checkEvery is how often an external part is checked.
-const checkEvery = 30 * time.Second
+const (
+	checkEvery  = 30 * time.Second // how often an external part is checked
+	pollTimeout = 10 * time.Second // bounds one query or check
+)
+
+// newPoller returns what asks queries and checks of the outside, and tells the decider of the answers.
+func (d *decider) newPoller(p Prometheus, samples *store.Store) (*poll.Poller, error) {
+	var querier poll.Querier = ownStore{samples, d.clock}
+	if p.URL != "" {
+		var err error
+		if querier, err = poll.NewPrometheus(p.URL, p.BearerTokenFile, d.clock); err != nil {
+			return nil, err
+		}
+	}
+	poller := poll.New(poll.Config{Querier: querier, Checker: poll.NewAsker(), Timeout: pollTimeout, Now: d.clock, Tell: d.answered, Log: d.log})
+	d.outside.ask = poller.Use
+	return poller, nil
+}
 
 // loadOutside reads what was said before the start.
 func (d *decider) loadOutside(ctx context.Context, s state.Store) error {
