@@ -193,3 +193,24 @@ func TestKnown(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Whatever a file holds, it is read or told to be wrong, and what is read can be judged.
+func FuzzRead(f *testing.F) {
+	const head = "id,service,priority,opened,acknowledged,resolved,onHold\n"
+	f.Add(head + "1,service/shop,1,2026-11-24T08:00:00Z,,,2026-11-24T09:00:00Z/2026-11-24T10:00:00Z;2026-11-24T11:00:00Z/\n")
+	f.Add(head + "1,service/shop,1,2026-11-24T08:00:00Z,2026-11-24T08:10:00Z,2199-11-24T08:00:00Z,\n")
+	p := read(f, model, time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC))
+	f.Fuzz(func(t *testing.T, text string) {
+		incidents, problems := agreement.Read(p, "i.csv", []byte(text))
+		if len(problems) > 0 {
+			return
+		}
+		got, err := agreement.Of(p, incidents)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := got.Agreements[0]; a.Kept+a.Missed+a.Open != len(a.Verdicts) {
+			t.Errorf("%+v", a)
+		}
+	})
+}
