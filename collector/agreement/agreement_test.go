@@ -184,10 +184,14 @@ func TestReadRefuses(t *testing.T) {
 func TestKnown(t *testing.T) {
 	p := read(t, model, time.Now())
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
-	p.Incidents = []incident.Incident{{ID: "a", OpenedAt: at, Services: []string{"service/shop", "service/wiki"}, Timeline: []incident.Event{{At: at.Add(time.Minute), What: "acknowledged: mine"}, {At: at.Add(time.Hour), What: "acknowledged"}}}}
+	p.Incidents = []incident.Incident{{
+		ID: "a", Priority: 2, OpenedAt: at, AcknowledgedAt: at.Add(time.Minute), Services: []string{"service/shop", "service/wiki"},
+		Holds: []incident.Hold{{From: at.Add(time.Hour), To: at.Add(2 * time.Hour)}, {From: at.Add(3 * time.Hour)}},
+	}}
+	holds := []agreement.Hold{{From: at.Add(time.Hour), To: at.Add(2 * time.Hour)}, {From: at.Add(3 * time.Hour)}}
 	want := []agreement.Incident{
-		{ID: "a", Service: "service/shop", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute)},
-		{ID: "a", Service: "service/wiki", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute)},
+		{ID: "a", Service: "service/shop", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute), OnHold: holds},
+		{ID: "a", Service: "service/wiki", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute), OnHold: holds},
 	}
 	if diff := cmp.Diff(want, agreement.Known(p)); diff != "" {
 		t.Error(diff)

@@ -166,7 +166,6 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 		a.coverageCommand(), a.agreementsCommand(), a.portfolioCommand(), a.reportCommand(), a.reviewCommand(), a.changesCommand(),
 		a.warningCommand(),
 		a.importCommand(), a.testCommand(),
-		a.changesCommand(),
 	)
 	// The library's own commands take the output that is set when they are made.
 	root.SetIn(a.In)

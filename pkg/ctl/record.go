@@ -166,16 +166,3 @@ func recordsOf(name string, text []byte) ([]*operatorv1.RecordedChange, error) {
 	}
 	return out, nil
 }
-
-func (a *app) changesCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "changes",
-		Short:   "What was changed: list, record",
-		Long:    "What was changed: list, record.",
-		Example: "  evenkeel changes list --host web-1",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.changesListCommand(), a.changesRecordCommand())
-	return cmd
-}
