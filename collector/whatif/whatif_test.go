@@ -337,7 +337,7 @@ func TestRefusals(t *testing.T) {
 		"for: expected more than nothing and up to 366d":                      {Take: db, From: begin()},
 		"from: 2026-11-24T23:59:59Z lies before the moment of the question":   {Take: db, From: begin().Add(-time.Second), For: time.Hour},
 		"horizon: expected at least the length of the window, 1h":             {Take: db, From: begin(), For: time.Hour, Horizon: time.Minute},
-		"levels: component/db is taken out and set to minor":                     {Take: db, Set: map[string]string{"component/db": "minor"}, From: begin(), For: time.Hour},
+		"levels: component/db is taken out and set to minor":                  {Take: db, Set: map[string]string{"component/db": "minor"}, From: begin(), For: time.Hour},
 		`"bad" is not a level`:                                                {Set: map[string]string{"component/db": "bad"}, From: begin(), For: time.Hour},
 	} {
 		if _, err := whatif.Of(p, opt); err == nil || !strings.Contains(err.Error(), want) {
