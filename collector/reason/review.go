@@ -1,9 +1,8 @@
 package reason
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
+	"slices"
 
 	"github.com/evenkeel/evenkeel/collector/change"
 	"github.com/evenkeel/evenkeel/collector/effectiveness"
@@ -24,27 +23,18 @@ func review(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	return effectiveness.Of(p, events, effectiveness.Defaults()), nil, nil
 }
 
-// changes takes observed changes as CSV, beside those of the picture.
+// changes takes those that were declared or observed as CSV, beside those on record.
 func changes(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
-	var seen []change.Observed
-	for _, c := range p.Changes {
-		what := c.What
-		if c.Before != "" || c.After != "" {
-			what = fmt.Sprintf("%s: %s to %s", c.What, cmp.Or(c.Before, "nothing"), cmp.Or(c.After, "nothing"))
-		}
-		for _, ref := range c.Refs {
-			seen = append(seen, change.Observed{On: ref, Kind: c.Kind, At: c.At, What: what})
-		}
-	}
 	if name, text, ok := file(a, "changes"); ok {
-		var problems []manifest.Problem
-		var more []change.Observed
-		if more, problems = change.Read(p, name, text); len(problems) > 0 {
+		more, problems := change.Read(p, name, text)
+		if len(problems) > 0 {
 			return nil, problems, nil
 		}
-		seen = append(seen, more...)
+		q := *p
+		q.Changes = slices.Concat(p.Changes, more)
+		p = &q
 	}
-	out, err := change.Of(p, seen)
+	out, err := change.Of(p)
 	return out, nil, err
 }
 
