@@ -74,7 +74,7 @@ func MemberRef(component manifest.Ref, host string) manifest.Ref {
 // an error all the same. Hosts that a component names are its members whether they are known or not.
 func New(set *manifest.Set, hosts []Host) (*Graph, error) {
 	b := &builder{
-		set: set, index: map[manifest.Ref]int{}, hosts: map[string]map[string]string{}, calendars: map[manifest.Ref]*calendar.Calendar{},
+		set: set, index: make(map[manifest.Ref]int, 2*set.Len()), nodes: make([]node, 0, 2*set.Len()), wants: make([][]wanted, 0, 2*set.Len()), hosts: map[string]map[string]string{}, calendars: map[manifest.Ref]*calendar.Calendar{},
 	}
 	for _, h := range hosts {
 		b.hosts[h.Name] = maps.Clone(h.Labels)

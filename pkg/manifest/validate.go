@@ -16,9 +16,17 @@ func Validate(set, existing *Set, hosts ...string) []Problem {
 		enrolled[h] = true
 	}
 	var out []Problem
+	there := func(ref Ref) bool {
+		_, ok := all.Get(ref)
+		return ok || ref.Kind() == "host" && enrolled[ref.Name()] || !resolves(ref.Kind())
+	}
 	for r := range set.All() {
-		for _, ref := range references(r) {
-			if _, ok := all.Get(ref.to); ok || ref.to.Kind() == "host" && enrolled[ref.to.Name()] || !resolves(ref.to.Kind()) {
+		var list []reference
+		if !allRefs(reflect.ValueOf(r.Spec), there) {
+			list = references(r)
+		}
+		for _, ref := range list {
+			if there(ref.to) {
 				continue
 			}
 			out = append(out, r.problem(ref.path, fmt.Sprintf("%s is not there", ref.to), danglingHint(ref.to, all, set)))
@@ -99,6 +107,50 @@ func walkRefs(v reflect.Value, path string, out *[]reference) {
 	}
 }
 
+// allRefs reports whether every reference satisfies a condition, without working out where each stands.
+func allRefs(v reflect.Value, is func(Ref) bool) bool {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return v.IsNil() || allRefs(v.Elem(), is)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			switch f := v.Field(i); f.Kind() {
+			case reflect.Pointer, reflect.Struct, reflect.Slice, reflect.String:
+				if f.CanInterface() && !allRefs(f, is) {
+					return false
+				}
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			if !allRefs(v.Index(i), is) {
+				return false
+			}
+		}
+	case reflect.String:
+		return v.Type() != reflect.TypeFor[Ref]() || v.String() == "" || is(Ref(v.String()))
+	}
+	return true
+}
+
+// needs returns the resources that edges leads to.
+func needs(r *Resource) []Ref {
+	var out []Ref
+	switch s := r.Spec.(type) {
+	case *Service:
+		for i := range s.DependsOn {
+			if ref := s.DependsOn[i].Ref; ref.Kind() == "service" {
+				out = append(out, ref)
+			}
+		}
+	case *Component:
+		if s.Repair != nil {
+			return s.Repair.After
+		}
+	}
+	return out
+}
+
 // edges returns the references that must not lead back: what a service depends on, and what is mended before a component.
 func edges(r *Resource) []reference {
 	var out []reference
@@ -167,13 +219,13 @@ func knots(all *Set) [][]Ref {
 		marks[ref] = m
 		stack = append(stack, ref)
 		self := false
-		for _, e := range edges(r) {
-			next, ok := all.Get(e.to)
+		for _, to := range needs(r) {
+			next, ok := all.Get(to)
 			if !ok {
 				continue
 			}
-			self = self || e.to == ref
-			if n, seen := marks[e.to]; !seen {
+			self = self || to == ref
+			if n, seen := marks[to]; !seen {
 				m.low = min(m.low, visit(next).low)
 			} else if n.on {
 				m.low = min(m.low, n.index)
