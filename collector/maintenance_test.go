@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/slo"
@@ -90,6 +91,33 @@ func TestMaintenanceOfAServiceIsKept(t *testing.T) {
 		text := strings.Join(got, ", ")
 		if !strings.Contains(text, slo.Planned.String()) || strings.HasSuffix(text, slo.Planned.String()) {
 			t.Errorf("kept: %s", text)
+		}
+	})
+}
+
+// A question about another moment is answered with the maintenance of that moment; and hosts that are on no map can be drawn.
+func TestQuestionsAboutAnotherMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), shopMap+strings.Replace(firstMinute, "REF", "component/server", 1))
+		defer w.stop()
+		a := w.shop()
+		w.connect("c")
+		a.run(90)
+		ask := func(question string, at time.Time) string {
+			t.Helper()
+			out, problems, err := reasoner{&backend{decider: w.decider}}.Ask(t.Context(), question, nil, at, nil)
+			if err != nil || len(problems) > 0 {
+				t.Fatal(problems, err)
+			}
+			return string(out)
+		}
+		for at, want := range map[time.Time]bool{{}: false, time.Date(2000, 1, 1, 0, 0, 30, 0, time.UTC): true} {
+			if got := strings.Contains(ask("simulate", at), "not counted: component/server, in maintenance until 2000-01-01T00:01:00Z"); got != want {
+				t.Errorf("at %s in maintenance: %v", at, got)
+			}
+		}
+		if out := ask("map-init", time.Time{}); !strings.Contains(out, `"ref":"host/c"`) || strings.Contains(out, `"ref":"host/a"`) {
+			t.Errorf("%s", out)
 		}
 	})
 }

@@ -139,10 +139,13 @@ func (w *web) sum(services []manifest.Ref, unit string, value func(manifest.Ref)
 	return total
 }
 
-// bad returns the services that are known to be worse than info, sorted.
+// bad returns the services that are known to be worse than info, sorted. One in maintenance is as it was planned to be.
 func bad(s *servicemap.Snapshot) []manifest.Ref {
 	var out []manifest.Ref
 	for _, ref := range s.Graph().Services() {
+		if _, planned := s.Maintenance(ref); planned {
+			continue
+		}
 		if r, _ := s.Range(ref); r.Low >= health.Warning {
 			out = append(out, ref)
 		}
@@ -179,7 +182,7 @@ func Unit(s *servicemap.Snapshot, services []manifest.Ref, at time.Time) string 
 	return servicemap.CommonUnit(values...)
 }
 
-// Find returns the causes of every bad service of a snapshot, valued as of a moment.
+// Find returns the causes of every bad service of a snapshot that is not in maintenance, valued as of a moment.
 func Find(s *servicemap.Snapshot, at time.Time) Report { return find(s, at, bad(s)) }
 
 // Of returns the causes of one node's badness; the services of each cause are those on the way to it.

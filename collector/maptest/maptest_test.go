@@ -42,6 +42,15 @@ spec:
   owner: team/ops
 ---
 apiVersion: evenkeel/v1
+kind: Maintenance
+metadata: {name: of-the-shop}
+spec:
+  refs: [service/shop]
+  window: {timezone: UTC, start: 2026-12-02, duration: 1h}
+  reason: a new shop
+  owner: team/ops
+---
+apiVersion: evenkeel/v1
 kind: MapTest
 metadata: {name: t}
 spec:
@@ -93,6 +102,12 @@ func TestRun(t *testing.T) {
 				"    - {name: c, at: 2026-12-01T00:30:00Z, set: {component/db@h1: critical}, expect: {health: {service/shop: ok, component/db: critical}, causes: []}}\n" +
 				"    - {name: d, at: 2026-11-30T10:00:00Z, expect: {health: {service/shop: ok}}}\n",
 			"maptest/t a true\nmaptest/t b true\nmaptest/t c true\nmaptest/t d true",
+		},
+		{
+			"a service in maintenance has no cause, and the others do",
+			"    - {name: a, at: 2026-12-02T00:30:00Z, set: {component/db@h1: critical}, expect: {health: {service/shop: critical}, causes: []}}\n" +
+				"    - {name: b, at: 2026-12-02T01:00:00Z, set: {component/db@h1: critical}, expect: {causes: [component/db@h1]}}\n",
+			"maptest/t a true\nmaptest/t b true",
 		},
 		{
 			"what is not on the map",

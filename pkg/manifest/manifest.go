@@ -44,10 +44,9 @@ type Resource struct {
 	Metadata   Metadata `json:"metadata"`
 	Spec       any      `json:"spec"`
 
-	file   string
-	chunk  chunk            // that it was read from
-	nth    int              // among those of the chunk
-	places map[string]place // by path, of every key and item that was written; only while it is read
+	file    string
+	places  map[string]place // by path, of every key and item that was written; only while it is read
+	written *origin          // from where they are read again
 }
 
 type place struct{ line, column int }

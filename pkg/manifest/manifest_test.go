@@ -31,7 +31,7 @@ func everyKind(t testing.TB) *manifest.Set {
 
 func TestEveryKindIsReadAndKept(t *testing.T) {
 	set := everyKind(t)
-	if set.Len() != 14 {
+	if set.Len() != 19 {
 		t.Fatalf("read %d resources", set.Len())
 	}
 	for r := range set.All() {
@@ -255,6 +255,18 @@ func FuzzParse(f *testing.F) {
 			again, err := manifest.Encode(back)
 			if err != nil || string(again) != string(b) {
 				t.Fatalf("%v\n%s\n%s", err, b, again)
+			}
+			written, err := manifest.YAML(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read, problems := manifest.Parse("again", written)
+			if len(problems) > 0 || read.Len() != 1 {
+				t.Fatalf("%v\n%s\n%s", problems, b, written)
+			}
+			same, _ := read.Get(r.Ref())
+			if c, err := manifest.Encode(same); err != nil || string(c) != string(b) {
+				t.Fatalf("%v\n%s\n%s", err, b, c)
 			}
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -69,10 +70,8 @@ func sortProblems(p []Problem) {
 // what it takes up, so they are not kept: they are read again where there is something to tell.
 func (r *Resource) at(path string) place {
 	places := r.places
-	if places == nil && r.chunk.text != nil {
-		again := &reader{file: r.file, shapes: shapes{}, keep: true, chunk: r.chunk}
-		again.document()
-		places = again.resources[r.nth].places
+	if places == nil && r.written != nil {
+		places = r.written.read()
 	}
 	for {
 		if p, ok := places[path]; ok {
@@ -84,6 +83,25 @@ func (r *Resource) at(path string) place {
 		}
 		path = path[:cut]
 	}
+}
+
+// origin is where a resource was read from. It may be shared.
+type origin struct {
+	chunk  chunk
+	nth    int // among the resources of the chunk
+	places atomic.Pointer[map[string]place]
+}
+
+// read returns the places of all that was written. They are kept from then on: where there was one thing to tell, there may be more.
+func (o *origin) read() map[string]place {
+	if p := o.places.Load(); p != nil {
+		return *p
+	}
+	again := &reader{shapes: shapes{}, keep: true, chunk: o.chunk}
+	again.document()
+	places := again.resources[o.nth].places
+	o.places.Store(&places)
+	return places
 }
 
 // ProblemAt returns a problem with the field at path, in the place where it was written: for checks that other packages make.
@@ -189,9 +207,9 @@ func (p *reader) document() {
 		before := len(p.resources)
 		p.resource(d.Body)
 		for _, r := range p.resources[before:] {
-			r.nth = before - first
 			if !p.keep {
-				r.chunk, r.places = chunk{p.chunk.line, bytes.Clone(text)}, nil
+				r.written = &origin{chunk: chunk{p.chunk.line, bytes.Clone(text)}, nth: before - first}
+				r.places = nil
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -28,7 +29,7 @@ const SchemaID = "https://evenkeel.dev/schema/v1/evenkeel.schema.json"
 // says what a document may look like; what documents must say of each other, Parse and Validate know. It fails on a kind that is
 // not known.
 func Schema(kind string) ([]byte, error) {
-	s := &schemer{defs: map[string]any{}, docs: map[string]string{}}
+	s := &schemer{defs: map[string]any{}, docs: map[string]string{}, texts: fieldTexts()}
 	if err := s.read(); err != nil {
 		return nil, err
 	}
@@ -79,7 +80,9 @@ func Schema(kind string) ([]byte, error) {
 
 type schemer struct {
 	defs map[string]any
-	docs map[string]string // of "Type" and "Type.Field"
+	docs map[string]string // of "Type" and "Type.Field", from the comments
+	// texts are those of "Type.key" that have no comment.
+	texts map[string]string
 }
 
 // read takes the comments out of the sources.
@@ -200,9 +203,7 @@ func (s *schemer) object(t reflect.Type) map[string]any {
 	for _, f := range reflect.VisibleFields(t) {
 		o := parseOptions(f.Tag.Get("manifest"))
 		p := s.of(f.Type, o)
-		if doc := s.docs[t.Name()+"."+f.Name]; doc != "" {
-			p["description"] = doc
-		}
+		p["description"] = cmp.Or(s.docs[t.Name()+"."+f.Name], s.texts[t.Name()+"."+fieldName(f)])
 		if o.required {
 			required = append(required, fieldName(f))
 		}
