@@ -30,6 +30,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/agent/actorlink"
 	"github.com/evenkeel/evenkeel/agent/check"
+	"github.com/evenkeel/evenkeel/agent/inventory"
 	"github.com/evenkeel/evenkeel/agent/link"
 	"github.com/evenkeel/evenkeel/agent/probe"
 	"github.com/evenkeel/evenkeel/agent/schedule"
@@ -44,6 +45,8 @@ const (
 	statusEvery = time.Minute
 	// settleAfter is when an agent is done with what only a start needs.
 	settleAfter = 10 * time.Second
+	// inventoryEvery is how often it is looked for changes of the host. A look is a few calls of stat.
+	inventoryEvery = 30 * time.Second
 )
 
 // Options are what New needs.
@@ -68,6 +71,7 @@ type Agent struct {
 	schedule   *schedule.Runner
 	link       *link.Link
 	actor      *actorlink.Client
+	inventory  *inventory.Watcher
 	socket     *net.UnixListener
 	places     uint64 // version of the places that the link was told; only the schedule's goroutine touches it
 	statusFile sync.Mutex
@@ -144,6 +148,10 @@ func New(o Options) (_ *Agent, err error) {
 	}); err != nil {
 		return nil, err
 	}
+	a.inventory = inventory.New(inventory.Config{
+		State: cfg.inventoryFile(), Every: inventoryEvery, Now: time.Now, Log: a.log,
+		Tell: func(c inventory.Change) { a.link.Change(c.Kind, c.Component, c.What, c.Before, c.After, c.At) },
+	})
 	if a.socket, err = listenStatus(cfg.socketFile()); err != nil {
 		return nil, err
 	}
@@ -168,6 +176,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Add("spool", a.recorder.run)
 	g.Add("checks", a.checks.Run)
 	g.Add("components", a.probes.Components().Run)
+	g.Add("inventory", a.inventory.Run)
 	g.Add("schedule", a.schedule.Run)
 	a.log.Info("agent starts", "host", a.id.Host, "cluster", a.id.Cluster, "collector", a.id.Address(), "version", version.Version)
 	err := g.Run(ctx)
@@ -216,7 +225,15 @@ func (p paced) Period() time.Duration { return p.period }
 func (a *Agent) watch(list []link.Watch) {
 	var components []probe.Watch
 	var checks []check.Spec
+	var files []inventory.Component
 	for _, w := range list {
+		if w.Target.Unit != "" || w.Target.Process != nil {
+			c := inventory.Component{Name: w.Component, Unit: w.Target.Unit}
+			if w.Target.Process != nil {
+				c.Exe = w.Target.Process.Exe
+			}
+			files = append(files, c)
+		}
 		if c := w.Target.Check; c != nil {
 			checks = append(checks, check.Spec{Name: w.Component, Kind: c.Kind, Address: c.Address})
 		} else {
@@ -224,6 +241,7 @@ func (a *Agent) watch(list []link.Watch) {
 		}
 	}
 	a.probes.Components().SetWatch(components)
+	a.inventory.Watch(files)
 	a.checks.Watch(checks)
 }
 

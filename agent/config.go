@@ -193,4 +193,5 @@ func (c *Config) caFile() string        { return filepath.Join(c.State, "ca.pem"
 func (c *Config) enrolmentFile() string { return filepath.Join(c.State, "enrolment.json") }
 func (c *Config) spoolDir() string      { return filepath.Join(c.State, "spool") }
 func (c *Config) socketFile() string    { return filepath.Join(c.State, "agent.sock") }
+func (c *Config) inventoryFile() string { return filepath.Join(c.State, "seen.json") }
 func (c *Config) lastStatus() string    { return filepath.Join(c.State, "last-status.json") }

@@ -158,6 +158,10 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	hosts := newFleet(c.clock, compiled, c.log)
 	d.fleet, d.keeper, d.roster = hosts, keeper, members
+	if d.changes, err = openChanges(ctx, engine, d.ids, c.log); err != nil {
+		return err
+	}
+	hosts.changed = d.changes.observed
 
 	// The samples. Open replays what the last run left in the log.
 	samples, err := store.Open(ctx, store.Config{
@@ -219,7 +223,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		Authenticate: b.authenticate, Audit: trail.Append, Ready: c.whyNotReady, Unavailable: func(err error) bool { return errors.Is(err, state.ErrUnavailable) },
 		Register: session.NewEnrolment(cluster, admission).Register, Metrics: b.metrics(intake, samples, server), Log: c.log, Clock: c.clock,
 		Resources: resources{b}, Hosts: hostsBackend{b}, Map: mapBackend{b}, Incidents: incidents{b}, Actions: actions{b}, Tokens: tokens{b},
-		Query: queries{b}, Control: control{b}, Reason: reasoner{b},
+		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b},
 	})
 	if err != nil {
 		return err
@@ -233,6 +237,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	group.Add("store", samples.Run)
 	group.Add("records", d.records.run)
 	group.Add("history", past.Run)
+	group.Add("changes", d.changes.run)
 	group.Add("ingest", intake.Run)
 	group.Add("remedy", executor.Run)
 	group.Add("decider", d.run)

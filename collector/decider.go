@@ -45,6 +45,7 @@ type decider struct {
 	ids     *ids
 	records *records
 	history *history.Keeper
+	changes *changeLog
 
 	inboxMu sync.Mutex
 	inbox   []func(time.Time)

@@ -19,6 +19,8 @@ type fleet struct {
 	clock func() time.Time
 	log   *slog.Logger
 	wake  chan struct{} // room for one: there is something in dirty
+	// changed is told of each change that is observed on a host. It does not block.
+	changed func(host string, c session.HostChange)
 
 	detectors atomic.Pointer[overload.Set]
 
@@ -65,7 +67,10 @@ type host struct {
 func (h *host) silentAfter() time.Duration { return 3*max(h.session.Period, time.Second) + time.Second }
 
 func newFleet(clock func() time.Time, detectors *overload.Set, log *slog.Logger) *fleet {
-	f := &fleet{clock: clock, log: log, wake: make(chan struct{}, 1), hosts: map[string]*host{}, dirty: map[string]bool{}}
+	f := &fleet{
+		clock: clock, log: log, wake: make(chan struct{}, 1), hosts: map[string]*host{}, dirty: map[string]bool{},
+		changed: func(string, session.HostChange) {},
+	}
 	f.detectors.Store(detectors)
 	return f
 }
@@ -211,6 +216,8 @@ func (f *fleet) Event(name string, e session.Event) {
 		f.reaches = append(f.reaches, hostReach{name, e})
 	case session.Exit:
 		f.exits = append(f.exits, hostExit{name, e})
+	case session.HostChange:
+		f.changed(name, e)
 	}
 	f.dirtyMu.Unlock()
 	f.touched(name)

@@ -44,7 +44,7 @@ func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assump
 func (d *decider) picture(now, at time.Time) *picture.Picture {
 	p := &picture.Picture{
 		At: at, Set: d.keeper.Set(), Map: d.snapshot.Load(), Since: map[manifest.Ref]time.Time{}, Incidents: d.book.List(now),
-		History: d.history.Rows(),
+		History: d.history.Rows(), Changes: d.changes.list(),
 	}
 	for _, i := range p.Incidents {
 		if i.ResolvedAt.IsZero() {

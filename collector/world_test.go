@@ -119,6 +119,9 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 	must(err)
 	w.fleet = newFleet(time.Now, compiled, log)
 	d.fleet, d.keeper, d.roster = w.fleet, w.keeper, w.roster
+	d.changes, err = openChanges(ctx, store, d.ids, log)
+	must(err)
+	w.fleet.changed = d.changes.observed
 	trail, err := audit.Open(t.TempDir(), time.Now)
 	must(err)
 	w.executor, err = remedy.New(remedy.Config{
@@ -135,7 +138,7 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 			t.Fatal(problems)
 		}
 	}
-	for _, run := range []func(context.Context) error{d.records.run, w.executor.Run, d.run} {
+	for _, run := range []func(context.Context) error{d.records.run, d.changes.run, w.executor.Run, d.run} {
 		w.all.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)

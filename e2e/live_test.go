@@ -56,8 +56,9 @@ func TestDeathOfAProcessReachesTheBusiness(t *testing.T) {
 	c.Run(t)
 	c.Enrol(t, "web-1", "")
 	connected(t, c, time.Minute, "web-1")
-	server := rig.Binary(t, "demo-server")
-	file := filepath.Join(rig.Folder(t), "map.yaml")
+	dir := rig.Folder(t)
+	server, file := filepath.Join(dir, "shopd"), filepath.Join(dir, "map.yaml")
+	rig.Must(t, "cp", rig.Binary(t, "demo-server"), server)
 	rig.Write(t, file, fmt.Sprintf(shopMap, server))
 	process := rig.Start(t, server)
 	if out, errs, code := c.Evenkeel(t, "apply", "-f", file); code != 0 {
@@ -138,12 +139,28 @@ func TestDeathOfAProcessReachesTheBusiness(t *testing.T) {
 
 	// What is only supposed changes nothing.
 	c.JSON(t, &plan, "recovery-plan", "--set", "component/shop-server=ok")
+	// The program is replaced before it starts again, and whoever looks for the cause is told.
+	rig.Must(t, "cp", "--remove-destination", rig.Binary(t, "demo-server"), server)
 	rig.Start(t, server)
 	rig.Until(t, 20*time.Second, "all is well again", func() string { return levels(t, c, "ok") })
 	rig.Until(t, 30*time.Second, "the incident is over", func() string {
 		c.REST(t, &list, "/api/v1/incidents")
 		if len(list.Incidents) != 1 || list.Incidents[0].State != "resolved" {
 			return fmt.Sprintf("%+v", list)
+		}
+		return ""
+	})
+	rig.Until(t, 60*time.Second, "the change of the program is known", func() string {
+		var changes struct {
+			Changes []struct {
+				Kind, What, Host string
+				Refs             []string
+			}
+		}
+		c.REST(t, &changes, "/api/v1/changes")
+		want := fmt.Sprintf("[{binary %s web-1 [component/shop-server@web-1]}]", server)
+		if got := fmt.Sprint(changes.Changes); got != want {
+			return got + ", want " + want
 		}
 		return ""
 	})

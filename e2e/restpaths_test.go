@@ -41,5 +41,7 @@ var restPaths = map[string]string{
 	"evenkeel.operator.v1.ControlService.ListAudit":            "GET /api/v1/audit",
 	"evenkeel.operator.v1.ControlService.GetVersion":           "GET /api/v1/version",
 	"evenkeel.operator.v1.ControlService.Simulate":             "POST /api/v1/simulate",
+	"evenkeel.operator.v1.ChangeService.RecordChanges":         "POST /api/v1/changes",
+	"evenkeel.operator.v1.ChangeService.ListChanges":           "GET /api/v1/changes",
 	"evenkeel.operator.v1.ReasonService.Ask":                   "GET /api/v1/reason/slo",
 }

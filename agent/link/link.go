@@ -120,6 +120,7 @@ type Config struct {
 const (
 	liveQueue       = 16   // batches; when full the newest are left to backfill and a key frame is asked for
 	resultQueue     = 1024 // unstored results; when full the oldest is dropped and counted, the actor still has it
+	changeQueue     = 256  // changes on the host; when full the oldest is dropped and counted
 	exitQueue       = 64   // process exits; when full the oldest is dropped and counted
 	reachQueue      = 16   // answers to reach orders; when full the oldest is dropped and counted
 	maxOlder        = 32   // earlier boots named by a hello, oldest first; the collector refuses more
@@ -374,6 +375,12 @@ func (l *Link) Components(places []Place) {
 func (l *Link) Exit(component string, pid int32, at time.Time) {
 	msg := exitToWire(component, pid, at)
 	l.control(func(o *outbox) uint64 { return o.addExit(msg) })
+}
+
+// Change says that something on the host is not as it was.
+func (l *Link) Change(kind, component, what, before, after string, at time.Time) {
+	msg := changeToWire(kind, component, what, before, after, at)
+	l.control(func(o *outbox) uint64 { return o.addChange(msg) })
 }
 
 func (l *Link) control(put func(*outbox) uint64) {

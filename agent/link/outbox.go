@@ -15,6 +15,7 @@ type outbox struct {
 	componentsNew bool
 
 	exits     []*agentv1.ProcessExit
+	changes   []*agentv1.HostChange
 	reaches   []*agentv1.ReachReport
 	heartbeat *agentv1.Heartbeat
 }
@@ -75,6 +76,14 @@ func (o *outbox) addExit(m *agentv1.ProcessExit) (dropped uint64) {
 	return dropped
 }
 
+func (o *outbox) addChange(m *agentv1.HostChange) (dropped uint64) {
+	if len(o.changes) >= changeQueue {
+		o.changes, dropped = append(o.changes[:0], o.changes[1:]...), 1
+	}
+	o.changes = append(o.changes, m)
+	return dropped
+}
+
 func (o *outbox) addReach(m *agentv1.ReachReport) (dropped uint64) {
 	if len(o.reaches) >= reachQueue {
 		o.reaches, dropped = append(o.reaches[:0], o.reaches[1:]...), 1
@@ -84,7 +93,7 @@ func (o *outbox) addReach(m *agentv1.ReachReport) (dropped uint64) {
 }
 
 // next takes the control message that goes first: results, then what the actor may do, where components run, exits,
-// answers, and the heartbeat. nil: none. A result that was taken counts as sent on this session.
+// answers, changes, and the heartbeat. nil: none. A result that was taken counts as sent on this session.
 func (o *outbox) next() any {
 	switch {
 	case o.unsent > 0:
@@ -105,6 +114,10 @@ func (o *outbox) next() any {
 		m := o.reaches[0]
 		o.reaches = o.reaches[1:]
 		return &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Reach{Reach: m}}
+	case len(o.changes) > 0:
+		m := o.changes[0]
+		o.changes = o.changes[1:]
+		return &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Change{Change: m}}
 	case o.heartbeat != nil:
 		m := o.heartbeat
 		o.heartbeat = nil

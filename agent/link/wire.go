@@ -1,6 +1,7 @@
 package link
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -98,6 +99,22 @@ func componentsToWire(places []Place) *agentv1.ComponentReport {
 		})
 	}
 	return r
+}
+
+// maxText is what a text of a control message may be long; more is of no use to anybody who reads it.
+const maxText = 256
+
+func clip(s string) string {
+	if len(s) > maxText {
+		return strings.ToValidUTF8(s[:maxText], "")
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+func changeToWire(kind, component, what, before, after string, at time.Time) *agentv1.HostChange {
+	return &agentv1.HostChange{
+		Kind: kind, Component: component, What: clip(what), Before: clip(before), After: clip(after), TimeUnixMs: at.UnixMilli(),
+	}
 }
 
 func exitToWire(component string, pid int32, at time.Time) *agentv1.ProcessExit {

@@ -184,12 +184,37 @@ func TestReadRefuses(t *testing.T) {
 func TestKnown(t *testing.T) {
 	p := read(t, model, time.Now())
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
-	p.Incidents = []incident.Incident{{ID: "a", OpenedAt: at, Services: []string{"service/shop", "service/wiki"}, Timeline: []incident.Event{{At: at.Add(time.Minute), What: "acknowledged: mine"}, {At: at.Add(time.Hour), What: "acknowledged"}}}}
+	p.Incidents = []incident.Incident{{
+		ID: "a", Priority: 2, OpenedAt: at, AcknowledgedAt: at.Add(time.Minute), Services: []string{"service/shop", "service/wiki"},
+		Holds: []incident.Hold{{From: at.Add(time.Hour), To: at.Add(2 * time.Hour)}, {From: at.Add(3 * time.Hour)}},
+	}}
+	holds := []agreement.Hold{{From: at.Add(time.Hour), To: at.Add(2 * time.Hour)}, {From: at.Add(3 * time.Hour)}}
 	want := []agreement.Incident{
-		{ID: "a", Service: "service/shop", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute)},
-		{ID: "a", Service: "service/wiki", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute)},
+		{ID: "a", Service: "service/shop", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute), OnHold: holds},
+		{ID: "a", Service: "service/wiki", Priority: 2, Opened: at, Acknowledged: at.Add(time.Minute), OnHold: holds},
 	}
 	if diff := cmp.Diff(want, agreement.Known(p)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// Whatever a file holds, it is read or told to be wrong, and what is read can be judged.
+func FuzzRead(f *testing.F) {
+	const head = "id,service,priority,opened,acknowledged,resolved,onHold\n"
+	f.Add(head + "1,service/shop,1,2026-11-24T08:00:00Z,,,2026-11-24T09:00:00Z/2026-11-24T10:00:00Z;2026-11-24T11:00:00Z/\n")
+	f.Add(head + "1,service/shop,1,2026-11-24T08:00:00Z,2026-11-24T08:10:00Z,2199-11-24T08:00:00Z,\n")
+	p := read(f, model, time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC))
+	f.Fuzz(func(t *testing.T, text string) {
+		incidents, problems := agreement.Read(p, "i.csv", []byte(text))
+		if len(problems) > 0 {
+			return
+		}
+		got, err := agreement.Of(p, incidents)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := got.Agreements[0]; a.Kept+a.Missed+a.Open != len(a.Verdicts) {
+			t.Errorf("%+v", a)
+		}
+	})
 }

@@ -4,13 +4,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/table"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
-
-// lowest is the priority of incidents that hit nothing that matters more.
-const lowest = 4
 
 // Read reads incidents out of CSV. Its first line is id,service,priority,opened, and then acknowledged,resolved,onHold where they are
 // known. Times are RFC 3339, empty where they have not been; onHold is FROM/TO, several with semicolons, TO empty while it goes on.
@@ -19,7 +17,7 @@ func Read(p *picture.Picture, file string, text []byte) ([]Incident, []manifest.
 	var out []Incident
 	problems := table.Read(file, text, []string{"id", "service", "priority", "opened", "acknowledged?", "resolved?", "onHold?"}, func(r *table.Row) {
 		i := Incident{
-			ID: r.Needed("id"), Service: r.Ref("service", "service"), Priority: r.Number("priority", 1, lowest),
+			ID: r.Needed("id"), Service: r.Ref("service", "service"), Priority: r.Number("priority", 1, int(incident.Lowest)),
 			Acknowledged: r.Time("acknowledged"), Resolved: r.Time("resolved"),
 		}
 		if r.Needed("opened") != "" {
@@ -65,23 +63,16 @@ func holds(r *table.Row, column string) []Hold {
 	return out
 }
 
-// Known returns the incidents that a picture has on record, each for every service that it hit. The collector keeps no priorities: that of
-// an incident is the criticality of the service that matters most of those it hit.
+// Known returns the incidents that a picture has on record, each for every service that it hit.
 func Known(p *picture.Picture) []Incident {
 	var out []Incident
 	for i := range p.Incidents {
 		in := &p.Incidents[i]
-		x := Incident{ID: in.ID, Priority: lowest, Opened: in.OpenedAt, Resolved: in.ResolvedAt}
-		for _, e := range in.Timeline {
-			if e.What == "acknowledged" || strings.HasPrefix(e.What, "acknowledged: ") {
-				x.Acknowledged = e.At
-				break
-			}
+		x := Incident{
+			ID: in.ID, Priority: int(in.Priority), Opened: in.OpenedAt, Acknowledged: in.AcknowledgedAt, Resolved: in.ResolvedAt,
 		}
-		for _, s := range in.Services {
-			if spec, ok := manifest.SpecOf[manifest.Service](p.Set, manifest.Ref(s)); ok && spec.Criticality > 0 {
-				x.Priority = min(x.Priority, spec.Criticality)
-			}
+		for _, h := range in.Holds {
+			x.OnHold = append(x.OnHold, Hold{h.From, h.To})
 		}
 		for _, s := range in.Services {
 			x.Service = manifest.Ref(s)

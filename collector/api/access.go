@@ -89,6 +89,8 @@ var needs = map[string]Role{
 	operatorv1.ControlService_ListAudit_FullMethodName:            Admin,
 	operatorv1.ControlService_GetVersion_FullMethodName:           Viewer,
 	operatorv1.ControlService_Simulate_FullMethodName:             Viewer,
+	operatorv1.ChangeService_RecordChanges_FullMethodName:         Operator,
+	operatorv1.ChangeService_ListChanges_FullMethodName:           Viewer,
 	operatorv1.ReasonService_Ask_FullMethodName:                   Viewer,
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/api"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/health"
@@ -372,4 +373,23 @@ func (f fakeReason) Ask(_ context.Context, question string, suppose []api.Assump
 		return nil, nil, errors.New("\"weather\" is not a question")
 	}
 	return fmt.Appendf(nil, `{"kind":%q,"at":%q,"set":%q,"of":%q}`, question, at.Format(time.RFC3339), fmt.Sprint(suppose), args["of"]), nil, nil
+}
+
+type fakeChanges struct{ *fake }
+
+func (f fakeChanges) Record(_ context.Context, some []picture.Change) ([]picture.Change, error) {
+	for i := range some {
+		if slices.Contains(some[i].Refs, "service/chekout") {
+			return nil, fmt.Errorf("%w: changes[%d].refs: service/chekout is not on the map", api.ErrInvalid, i)
+		}
+		some[i].ID, some[i].Kind = fmt.Sprint("c", i), picture.ChangeDeclared
+	}
+	return some, f.did("record %d changes", len(some))
+}
+
+func (f fakeChanges) List(context.Context) ([]picture.Change, error) {
+	return []picture.Change{
+		{ID: "1", At: noon, Kind: "package", Host: "web-1", Refs: []manifest.Ref{"host/web-1"}, What: "nginx", Before: "1", After: "2"},
+		{ID: "2", At: noon.Add(time.Hour), Kind: "declared", Refs: []manifest.Ref{"service/checkout"}, What: "checkout 4.12.0", By: "ci"},
+	}, nil
 }

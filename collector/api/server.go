@@ -61,6 +61,7 @@ type Config struct {
 	Query     Query
 	Control   Control
 	Reason    Reason
+	Changes   Changes
 }
 
 // Server serves the operators' API.
@@ -106,6 +107,7 @@ func New(cfg Config) (*Server, error) {
 	operatorv1.RegisterQueryServiceServer(s.grpc, &query{server: s})
 	operatorv1.RegisterControlServiceServer(s.grpc, &control{server: s})
 	operatorv1.RegisterReasonServiceServer(s.grpc, &reasoner{server: s})
+	operatorv1.RegisterChangeServiceServer(s.grpc, &changes{server: s})
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
 	}
@@ -201,7 +203,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		operatorv1.RegisterResourceServiceHandler, operatorv1.RegisterHostServiceHandler, operatorv1.RegisterMapServiceHandler,
 		operatorv1.RegisterIncidentServiceHandler, operatorv1.RegisterActionServiceHandler, operatorv1.RegisterAccessServiceHandler,
 		operatorv1.RegisterQueryServiceHandler, operatorv1.RegisterControlServiceHandler,
-		operatorv1.RegisterReasonServiceHandler,
+		operatorv1.RegisterReasonServiceHandler, operatorv1.RegisterChangeServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, err

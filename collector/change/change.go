@@ -1,4 +1,4 @@
-// Package change looks for what was changed before something went bad: changes that were declared or observed, beneath each cause, the
+// Package change looks for what was changed before something went bad: changes that were planned, declared or observed, beneath each cause, the
 // nearest in time and on the map first; what became of health and cost after each change that is done; and how often changes fail.
 //
 // It is pure. That a change came before is no proof that it is to blame, and nothing here says so.
@@ -19,14 +19,6 @@ import (
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
-
-// Observed is a change that was seen on a part.
-type Observed struct {
-	On   manifest.Ref // component, member of one, service or host
-	Kind string       // package, unit, boot or binary
-	At   time.Time
-	What string // "nginx 1.26.1 to 1.26.2"
-}
 
 // LookBack is how long before a cause changes are looked for.
 const LookBack = 7 * 24 * time.Hour
@@ -53,8 +45,8 @@ type Cause struct {
 
 // Beside is a change near a cause.
 type Beside struct {
-	Change manifest.Ref `json:"change"` // of a declared one; empty for one that was seen
-	Kind   string       `json:"kind"`   // declared, package, unit, boot or binary
+	Change manifest.Ref `json:"change"` // of a planned one; empty for the others
+	Kind   string       `json:"kind"`   // planned, declared, package, unit, boot or binary
 	On     manifest.Ref `json:"on"`
 	At     string       `json:"at"` // when it began
 	What   string       `json:"what"`
@@ -75,16 +67,21 @@ type event struct {
 	what     string
 }
 
-// Of looks for changes in a picture: those that are declared in it, and those that were seen. Its error is about a window that cannot be read.
-func Of(p *picture.Picture, seen []Observed) (Report, error) {
+// Of looks for changes in a picture: those that are planned in its text, and those that were declared or observed. Its error is about a window
+// that cannot be read.
+func Of(p *picture.Picture) (Report, error) {
 	out := Report{APIVersion: manifest.APIVersion, Kind: "Changes", At: stamp(p.At), Causes: []Cause{}, Done: []Verdict{}, Rates: []Rate{}}
-	declared, err := declaredIn(p)
+	planned, err := plannedIn(p)
 	if err != nil {
 		return Report{}, err
 	}
-	events := slices.Clone(declared)
-	for _, o := range seen {
-		events = append(events, event{kind: o.Kind, on: []manifest.Ref{o.On}, from: o.At, to: o.At, what: o.What})
+	events := slices.Clone(planned)
+	for _, c := range p.Changes {
+		e := event{kind: c.Kind, on: c.Refs, from: c.At, to: c.At, what: c.What}
+		if c.Host != "" {
+			e.on = append(slices.Clip(e.on), manifest.RefOf(manifest.KindHost, c.Host))
+		}
+		events = append(events, e)
 	}
 	for _, c := range explain.Of(p).Causes {
 		x := Cause{Ref: c.Ref, Level: c.Level, Since: stamp(p.At), Changes: []Beside{}}
@@ -106,19 +103,19 @@ func Of(p *picture.Picture, seen []Observed) (Report, error) {
 		})
 		out.Causes = append(out.Causes, x)
 	}
-	out.Done, out.Rates = judge(p, declared)
+	out.Done, out.Rates = judge(p, planned)
 	return out, nil
 }
 
-// declaredIn returns the declared changes that have begun, by reference.
-func declaredIn(p *picture.Picture) ([]event, error) {
+// plannedIn returns the changes of kind Change that have begun, by reference.
+func plannedIn(p *picture.Picture) ([]event, error) {
 	var out []event
 	for r, c := range manifest.Of[manifest.ChangeRecord](p.Set) {
 		open, err := calendar.New(c.Window.Calendar())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.Ref(), err)
 		}
-		e := event{ref: r.Ref(), kind: "declared", on: c.Refs, what: c.Title}
+		e := event{ref: r.Ref(), kind: "planned", on: c.Refs, what: c.Title}
 		// A window of a year at most lies in so many days on both sides of it.
 		day := time.Unix(int64(c.Window.Start), 0).UTC()
 		for a, b := range open.Spans(day.AddDate(0, 0, -2), day.AddDate(2, 0, 0)) {
@@ -191,18 +188,18 @@ func below(g *servicemap.Graph, of manifest.Ref) map[manifest.Ref]int {
 	return out
 }
 
-// Read reads observed changes out of CSV, with the first line at,on,kind,what. What is on no map is a mistake.
-func Read(p *picture.Picture, file string, text []byte) ([]Observed, []manifest.Problem) {
-	var out []Observed
+// Read reads changes that were declared or observed out of CSV, with the first line at,on,kind,what. What is on no map is a mistake.
+func Read(p *picture.Picture, file string, text []byte) ([]picture.Change, []manifest.Problem) {
+	kinds := []string{picture.ChangeDeclared, picture.ChangePackage, picture.ChangeUnit, picture.ChangeBoot, picture.ChangeBinary}
+	var out []picture.Change
 	problems := table.Read(file, text, []string{"at", "on", "kind", "what"}, func(r *table.Row) {
-		o := Observed{
-			At: r.Time("at"), On: r.Ref("on", "component", "service", "host"), Kind: r.OneOf("kind", "package", "unit", "boot", "binary"), What: r.Needed("what"),
-		}
+		on := r.Ref("on", "component", "service", "host")
+		c := picture.Change{At: r.Time("at"), Refs: []manifest.Ref{on}, Kind: r.OneOf("kind", kinds...), What: r.Needed("what")}
 		r.Needed("at")
-		if g := p.Map.Graph(); o.On != "" && !g.Has(o.On) && len(g.OnHost(o.On.Name())) == 0 {
-			r.Mistake("on", string(o.On)+" is not on the map", "")
+		if g := p.Map.Graph(); on != "" && !g.Has(on) && len(g.OnHost(on.Name())) == 0 {
+			r.Mistake("on", string(on)+" is not on the map", "")
 		}
-		out = append(out, o)
+		out = append(out, c)
 	})
 	return out, problems
 }

@@ -67,7 +67,8 @@ func TestChangesBeneathACause(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	got, err := change.Of(p, seen)
+	p.Changes = append(seen, picture.Change{Host: "h2", Kind: "unit", What: "db.service", At: at().Add(-48 * time.Hour), Refs: []manifest.Ref{"component/db@h2"}})
+	got, err := change.Of(p)
 	if err != nil || len(got.Causes) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -76,11 +77,12 @@ func TestChangesBeneathACause(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("%s %s %s: %d below, %s before, %.2f", b.Kind, b.On, b.What, b.Distance, b.Before, b.Closeness))
 	}
 	want := []string{
-		"declared component/db Release of near: 0 below, 7200s before, 0.94",
+		"planned component/db Release of near: 0 below, 7200s before, 0.94",
 		"package component/db@h2 postgresql 17.1 to 17.2: 0 below, 86400s before, 0.50",
 		"boot host/h2 new boot: 1 below, 3600s before, 0.49",
-		"declared component/web Release of still: 2 below, 0s before, 0.33",
+		"planned component/web Release of still: 2 below, 0s before, 0.33",
 		"unit component/web@h2 web.service: 2 below, 1800s before, 0.33",
+		"unit component/db@h2 db.service: 0 below, 172800s before, 0.25",
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Error(diff)
@@ -108,7 +110,7 @@ func TestVerdictIsEveryHour(t *testing.T) {
 			was = bad[h]
 		}
 		p := read(t, declared("c", "component/web", state, begun, took), picture.Options{History: &manifest.File{Name: "h", Text: []byte(rows.String())}})
-		got, err := change.Of(p, nil)
+		got, err := change.Of(p)
 		if err != nil || len(got.Done) != 1 {
 			rt.Fatalf("%+v, %v", got, err)
 		}
@@ -144,7 +146,7 @@ func TestVerdictIsEveryHour(t *testing.T) {
 
 func TestRates(t *testing.T) {
 	p := read(t, declared("a", "component/db", "done", 30, 1)+declared("b", "component/db", "failed", 40, 1)+declared("c", "component/web", "rolledBack", 50, 1)+declared("d", "component/web", "running", 1, 4), picture.Options{})
-	got, err := change.Of(p, nil)
+	got, err := change.Of(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +170,7 @@ func TestRead(t *testing.T) {
 		got = append(got, x.String())
 	}
 	want := []string{
-		`c.csv:2:10: "boots" is not a value of kind: expected package, unit, boot, binary (did you mean "boot"?)`, "c.csv:2:16: what is missing",
+		`c.csv:2:10: "boots" is not a value of kind: expected declared, package, unit, boot, binary (did you mean "boot"?)`, "c.csv:2:16: what is missing",
 		"c.csv:2:1: at is missing", "c.csv:2:2: host/h9 is not on the map",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -59,10 +59,10 @@ type Rate struct {
 	Rate     float64      `json:"rate"`   // Failed of Finished
 }
 
-func judge(p *picture.Picture, declared []event) ([]Verdict, []Rate) {
+func judge(p *picture.Picture, planned []event) ([]Verdict, []Rate) {
 	verdicts := []Verdict{}
 	rates := map[manifest.Ref]*Rate{}
-	for _, e := range declared {
+	for _, e := range planned {
 		c, ok := manifest.SpecOf[manifest.ChangeRecord](p.Set, e.ref)
 		state := c.StateInForce()
 		if !ok || state == "planned" || state == "running" {

@@ -5,8 +5,7 @@
 // that is constant, so sums of durations give the integral exactly, in whole numbers. It is rounded in one place: the amount of each
 // service, once, to the nearest millionth, half away from zero. A whole is the exact sum of its rounded parts.
 //
-// It is pure: the history is handed in, nothing is measured and nothing is remembered. The collector keeps no history of health yet and
-// does not call it; until then it is reached by the figure cost-year and by tests.
+// It is pure: the history is handed in, nothing is measured and nothing is remembered.
 package cost
 
 import (

@@ -113,10 +113,13 @@ func serviceOf(p *picture.Picture, ref manifest.Ref, unit string) Service {
 	return s
 }
 
-// since returns when the incident about a cause was opened, or when a cause that is a service became bad.
+// since returns when the first sign of a cause was seen or else the incident about it was opened, or when a cause that is a service became bad.
 func since(p *picture.Picture, ref manifest.Ref) *string {
 	for i := range p.Incidents {
 		if x := &p.Incidents[i]; x.Cause == string(ref) && x.ResolvedAt.IsZero() {
+			if !x.BeganAt.IsZero() {
+				return ptr(stamp(x.BeganAt))
+			}
 			return ptr(stamp(x.OpenedAt))
 		}
 	}

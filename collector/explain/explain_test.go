@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evenkeel/evenkeel/collector/explain"
+	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -239,5 +240,28 @@ func TestImpact(t *testing.T) {
 	}
 	if _, err := explain.ImpactOf(p, "component/bd"); err == nil || !strings.Contains(err.Error(), `component/bd is not on the map (did you mean "component/db"?)`) {
 		t.Error(err)
+	}
+}
+
+// Where an incident about the cause is open, it knows since when.
+func TestSinceOfAnIncident(t *testing.T) {
+	p := draw(t, picture.Options{At: noon(), Set: map[string]string{"component/db@h4": "critical"}})
+	opened := noon().Add(-time.Hour)
+	for _, tt := range []struct {
+		began, resolved time.Time
+		want            string
+	}{
+		{time.Time{}, time.Time{}, "2026-11-25T11:00:00Z"},
+		{opened.Add(-time.Minute), time.Time{}, "2026-11-25T10:59:00Z"},
+		{time.Time{}, noon(), ""},
+	} {
+		p.Incidents = []incident.Incident{{Cause: "component/db@h4", OpenedAt: opened, BeganAt: tt.began, ResolvedAt: tt.resolved}}
+		got := ""
+		if since := explain.Of(p).Causes[0].Since; since != nil {
+			got = *since
+		}
+		if got != tt.want {
+			t.Errorf("%+v: %q", tt, got)
+		}
 	}
 }

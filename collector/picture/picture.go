@@ -33,8 +33,35 @@ type Picture struct {
 	Since map[manifest.Ref]time.Time
 	// History is what is known of the health of services up to At: for each service in the order of time. It may be empty.
 	History []slo.Row
+	// Changes are those that were observed on hosts or declared, oldest first.
+	Changes []Change
 	// Incidents are those on record, newest first. From files there are none.
 	Incidents []incident.Incident
+}
+
+// Observed and declared changes: the kinds of Change.
+const (
+	ChangeDeclared = "declared"
+	ChangeBoot     = "boot"
+	ChangePackage  = "package"
+	ChangeUnit     = "unit"
+	ChangeBinary   = "binary"
+)
+
+// Change is one thing that is not as it was. It is stored as JSON.
+type Change struct {
+	ID   string    `json:"id"`
+	At   time.Time `json:"at"`
+	Kind string    `json:"kind"`
+	// Host is where it was observed; empty for one that was declared.
+	Host string `json:"host,omitempty"`
+	// Refs are what it touched: services, components, hosts.
+	Refs     []manifest.Ref `json:"refs,omitempty"`
+	What     string         `json:"what"`
+	Before   string         `json:"before,omitempty"`
+	After    string         `json:"after,omitempty"`
+	By       string         `json:"by,omitempty"`
+	External string         `json:"external,omitempty"` // its id elsewhere
 }
 
 // Options say what is assumed of a map that is drawn from text.

@@ -2,6 +2,7 @@ package reason
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/evenkeel/evenkeel/collector/change"
 	"github.com/evenkeel/evenkeel/collector/effectiveness"
@@ -22,16 +23,18 @@ func review(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	return effectiveness.Of(p, events, effectiveness.Defaults()), nil, nil
 }
 
-// changes takes observed changes as CSV.
+// changes takes those that were declared or observed as CSV, beside those on record.
 func changes(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
-	var seen []change.Observed
 	if name, text, ok := file(a, "changes"); ok {
-		var problems []manifest.Problem
-		if seen, problems = change.Read(p, name, text); len(problems) > 0 {
+		more, problems := change.Read(p, name, text)
+		if len(problems) > 0 {
 			return nil, problems, nil
 		}
+		q := *p
+		q.Changes = slices.Concat(p.Changes, more)
+		p = &q
 	}
-	out, err := change.Of(p, seen)
+	out, err := change.Of(p)
 	return out, nil, err
 }
 

@@ -78,6 +78,14 @@ type Exit struct {
 	At        time.Time
 }
 
+// HostChange says that something on the host is not as it was: its boot, a package, or a unit file or program of a component.
+type HostChange struct {
+	Kind, Component, What, Before, After string
+	// Made is by the host's clock.
+	Made time.Time
+	At   time.Time
+}
+
 // Reach answers SendReach.
 type Reach struct {
 	ID       string
@@ -93,4 +101,5 @@ func (Heartbeat) event()    {}
 func (Actor) event()        {}
 func (Components) event()   {}
 func (Exit) event()         {}
+func (HostChange) event()   {}
 func (Reach) event()        {}

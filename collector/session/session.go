@@ -261,6 +261,12 @@ func (x *session) take(in *inbound) error {
 		s.cfg.Daemon.Event(host, Exit{
 			Component: m.Exit.GetComponent(), PID: int(m.Exit.GetPid()), Ended: time.UnixMilli(m.Exit.GetTimeUnixMs()).UTC(), At: now,
 		})
+	case *agentv1.SessionRequest_Change:
+		c := m.Change
+		s.cfg.Daemon.Event(host, HostChange{
+			Kind: clip(c.GetKind()), Component: clip(c.GetComponent()), What: clip(c.GetWhat()), Before: clip(c.GetBefore()), After: clip(c.GetAfter()),
+			Made: time.UnixMilli(c.GetTimeUnixMs()).UTC(), At: now,
+		})
 	case *agentv1.SessionRequest_Reach:
 		r := m.Reach
 		s.cfg.Daemon.Event(host, Reach{ID: clip(r.GetId()), Host: clip(r.GetHost()), Answered: r.GetAnswered(), Detail: clip(r.GetDetail()), At: now})

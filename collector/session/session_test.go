@@ -108,6 +108,7 @@ func TestControlBothWays(t *testing.T) {
 			{Message: &agentv1.SessionRequest_Actor{Actor: &agentv1.ActorReport{Present: true, MaxRisk: "R1"}}},
 			{Message: &agentv1.SessionRequest_Components{Components: &agentv1.ComponentReport{Places: []*agentv1.ComponentPlace{{Component: "component/web", Running: true, Processes: 3}}}}},
 			{Message: &agentv1.SessionRequest_Exit{Exit: &agentv1.ProcessExit{Component: "component/web", Pid: 9, TimeUnixMs: now.UnixMilli()}}},
+			{Message: &agentv1.SessionRequest_Change{Change: &agentv1.HostChange{Kind: "package", What: "nginx", Before: "1", After: "2", TimeUnixMs: now.UnixMilli()}}},
 			{Message: &agentv1.SessionRequest_Reach{Reach: &agentv1.ReachReport{Id: "r1", Host: "c", Answered: true}}},
 		} {
 			a.send(m)
@@ -127,6 +128,9 @@ func TestControlBothWays(t *testing.T) {
 		}
 		if e := saw[session.Exit](w, "b"); len(e) != 1 || e[0].PID != 9 {
 			t.Errorf("exit %+v", e)
+		}
+		if e := saw[session.HostChange](w, "b"); len(e) != 1 || e[0].Kind != "package" || e[0].Before != "1" || e[0].After != "2" || e[0].Made.UnixMilli() != now.UnixMilli() {
+			t.Errorf("change %+v", e)
 		}
 		if e := saw[session.Reach](w, "b"); len(e) != 1 || !e[0].Answered {
 			t.Errorf("reach %+v", e)

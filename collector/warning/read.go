@@ -78,9 +78,10 @@ func ReadSeries(p *picture.Picture, file string, text []byte) ([]Series, []manif
 }
 
 func number(r *table.Row, column string) float64 {
+	const most = 1e18 // so that no sum of what is worked out of it overflows
 	x, err := strconv.ParseFloat(r.Text(column), 64)
-	if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
-		r.Mistake(column, strconv.Quote(r.Text(column))+" is not a number", "")
+	if err != nil || !(math.Abs(x) <= most) {
+		r.Mistake(column, strconv.Quote(r.Text(column))+" is not a number up to 1e18", "")
 		return 0
 	}
 	return x

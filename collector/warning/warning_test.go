@@ -1,6 +1,7 @@
 package warning_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -244,10 +245,30 @@ func TestRead(t *testing.T) {
 		"f.csv:2:1: component/wbe is not on the map",
 		"f.csv:3:21: it comes before the soonest time",
 		`f.csv:4:18: "soon" is not a duration: expected a number with a unit, such as 30s, 10m, 1h30m or 2d (or never)`,
-		"s.csv:2:17: series is missing", "s.csv:2:18: time is missing", `s.csv:2:19: "x" is not a number`, `s.csv:2:21: "NaN" is not a number`,
+		"s.csv:2:17: series is missing", "s.csv:2:18: time is missing", `s.csv:2:19: "x" is not a number up to 1e18`, `s.csv:2:21: "NaN" is not a number up to 1e18`,
 		"s.csv:4:45: the rows of disk before it have another limit",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// Whatever files hold, they are read or told to be wrong, and what is read gives an answer.
+func FuzzRead(f *testing.F) {
+	f.Add("ref,series,time,value,limit\ncomponent/db@h1,disk,2026-11-25T10:00:00Z,1,2\ncomponent/db@h1,disk,2026-11-25T11:00:00Z,1e300,2\n", "ref,soonest,latest\ncomponent/web@h1,1h,never\n")
+	p := read(f, "worst", nil)
+	f.Fuzz(func(t *testing.T, measured, told string) {
+		series, problems := warning.ReadSeries(p, "s.csv", []byte(measured))
+		forecasts, more := warning.ReadForecasts(p, "f.csv", []byte(told))
+		if len(problems)+len(more) > 0 {
+			return
+		}
+		got, err := warning.Of(p, series, forecasts)
+		if err == nil {
+			_, err = json.Marshal(got)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -8,7 +8,7 @@
 // A weekly window belongs to the day on which it begins: past midnight it still does, but it ends where a holiday begins, and a holiday
 // takes the whole of the windows that would begin on it.
 //
-// Factors are asked by the service map and by package cost. Nothing asks for open time yet: that is for support hours and business-time SLOs.
+// Factors are asked by the service map and by package cost, open time by objectives, support hours, agreements and maintenance.
 //
 // It is pure: no clock and no goroutine; the one thing it reads is the time zone database, in New. A Calendar may be used from many
 // goroutines; it keeps the years that were asked for.

@@ -132,6 +132,7 @@ type Client struct {
 	Queries   operatorv1.QueryServiceClient
 	Control   operatorv1.ControlServiceClient
 	Reason    operatorv1.ReasonServiceClient
+	Changes   operatorv1.ChangeServiceClient
 
 	conn *grpc.ClientConn
 }
@@ -157,7 +158,7 @@ func New(c Context, more ...grpc.DialOption) (*Client, error) {
 		Map: operatorv1.NewMapServiceClient(conn), Incidents: operatorv1.NewIncidentServiceClient(conn),
 		Actions: operatorv1.NewActionServiceClient(conn), Access: operatorv1.NewAccessServiceClient(conn),
 		Queries: operatorv1.NewQueryServiceClient(conn), Control: operatorv1.NewControlServiceClient(conn),
-		Reason: operatorv1.NewReasonServiceClient(conn), conn: conn,
+		Reason: operatorv1.NewReasonServiceClient(conn), Changes: operatorv1.NewChangeServiceClient(conn), conn: conn,
 	}, nil
 }
 

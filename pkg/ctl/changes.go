@@ -41,11 +41,11 @@ func (a *app) changesCommand() *cobra.Command {
 		Long: `What was changed before something went bad, what became of changes, and how often they fail. With -f it is answered from files alone,
 without a collector.
 
-Beneath each cause stand the changes of the week before it: those declared as kind Change, and those that were seen, which --changes
-names: a CSV file whose first line is at,on,kind,what; a kind is package, unit, boot or binary. The nearest in time and on the map come
-first. That a change came before is no proof. After a change that is over, the time and the cost of the services above it are compared
+Beneath each cause stand the changes of the week before it: those planned as kind Change, and those that were declared or observed, on
+record or in --changes: a CSV file whose first line is at,on,kind,what; a kind is declared, package, unit, boot or binary. The nearest in
+time and on the map come first. That a change came before is no proof. After a change that is over, the time and the cost of the services above it are compared
 with as long a stretch before it, of a day at most, by --history or by the history that the collector keeps.`,
-		Example: `  evenkeel changes --changes seen.csv
+		Example: `  evenkeel changes
   evenkeel changes -f map/ --changes seen.csv --history states.csv --set component/db=critical -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,7 +58,8 @@ with as long a stretch before it, of a day at most, by --history or by the histo
 	}
 	f.flags(cmd, "moment of the answer, RFC 3339; default now")
 	f.historyFlag(cmd)
-	cmd.Flags().StringVar(&seen, "changes", "", "CSV file of changes that were seen")
+	cmd.Flags().StringVar(&seen, "changes", "", "CSV file of changes that were declared or observed")
+	cmd.AddCommand(a.changesListCommand(), a.changesRecordCommand())
 	return cmd
 }
 

@@ -76,7 +76,7 @@ func (x Refusal_Class) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Refusal_Class.Descriptor instead.
 func (Refusal_Class) EnumDescriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{27, 0}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{28, 0}
 }
 
 type EnrolRequest struct {
@@ -333,6 +333,7 @@ type SessionRequest struct {
 	//	*SessionRequest_Exit
 	//	*SessionRequest_Reach
 	//	*SessionRequest_AckWanted
+	//	*SessionRequest_Change
 	Message       isSessionRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -456,6 +457,15 @@ func (x *SessionRequest) GetAckWanted() *AckWanted {
 	return nil
 }
 
+func (x *SessionRequest) GetChange() *HostChange {
+	if x != nil {
+		if x, ok := x.Message.(*SessionRequest_Change); ok {
+			return x.Change
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_Message interface {
 	isSessionRequest_Message()
 }
@@ -496,6 +506,10 @@ type SessionRequest_AckWanted struct {
 	AckWanted *AckWanted `protobuf:"bytes,9,opt,name=ack_wanted,json=ackWanted,proto3,oneof"` // stopping, or the spool is half full
 }
 
+type SessionRequest_Change struct {
+	Change *HostChange `protobuf:"bytes,10,opt,name=change,proto3,oneof"` // something on the host is not as it was
+}
+
 func (*SessionRequest_Hello) isSessionRequest_Message() {}
 
 func (*SessionRequest_Batch) isSessionRequest_Message() {}
@@ -513,6 +527,8 @@ func (*SessionRequest_Exit) isSessionRequest_Message() {}
 func (*SessionRequest_Reach) isSessionRequest_Message() {}
 
 func (*SessionRequest_AckWanted) isSessionRequest_Message() {}
+
+func (*SessionRequest_Change) isSessionRequest_Message() {}
 
 type Hello struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1015,6 +1031,91 @@ func (x *ProcessExit) GetTimeUnixMs() int64 {
 	return 0
 }
 
+// HostChange says what was changed on a host. Before and after are empty where there was nothing, or is nothing.
+type HostChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`           // boot | package | unit | binary
+	Component     string                 `protobuf:"bytes,2,opt,name=component,proto3" json:"component,omitempty"` // whose unit or program it is; empty for the host
+	What          string                 `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`
+	Before        string                 `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	After         string                 `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	TimeUnixMs    int64                  `protobuf:"varint,6,opt,name=time_unix_ms,json=timeUnixMs,proto3" json:"time_unix_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostChange) Reset() {
+	*x = HostChange{}
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostChange) ProtoMessage() {}
+
+func (x *HostChange) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostChange.ProtoReflect.Descriptor instead.
+func (*HostChange) Descriptor() ([]byte, []int) {
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HostChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *HostChange) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+func (x *HostChange) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *HostChange) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *HostChange) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *HostChange) GetTimeUnixMs() int64 {
+	if x != nil {
+		return x.TimeUnixMs
+	}
+	return 0
+}
+
 // ComponentReport says where each watched component runs on this host.
 type ComponentReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1025,7 +1126,7 @@ type ComponentReport struct {
 
 func (x *ComponentReport) Reset() {
 	*x = ComponentReport{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1138,7 @@ func (x *ComponentReport) String() string {
 func (*ComponentReport) ProtoMessage() {}
 
 func (x *ComponentReport) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1151,7 @@ func (x *ComponentReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComponentReport.ProtoReflect.Descriptor instead.
 func (*ComponentReport) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ComponentReport) GetPlaces() []*ComponentPlace {
@@ -1073,7 +1174,7 @@ type ComponentPlace struct {
 
 func (x *ComponentPlace) Reset() {
 	*x = ComponentPlace{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1186,7 @@ func (x *ComponentPlace) String() string {
 func (*ComponentPlace) ProtoMessage() {}
 
 func (x *ComponentPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1199,7 @@ func (x *ComponentPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComponentPlace.ProtoReflect.Descriptor instead.
 func (*ComponentPlace) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ComponentPlace) GetComponent() string {
@@ -1148,7 +1249,7 @@ type ReachReport struct {
 
 func (x *ReachReport) Reset() {
 	*x = ReachReport{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1261,7 @@ func (x *ReachReport) String() string {
 func (*ReachReport) ProtoMessage() {}
 
 func (x *ReachReport) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1274,7 @@ func (x *ReachReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachReport.ProtoReflect.Descriptor instead.
 func (*ReachReport) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReachReport) GetId() string {
@@ -1220,7 +1321,7 @@ type ActorReport struct {
 
 func (x *ActorReport) Reset() {
 	*x = ActorReport{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1333,7 @@ func (x *ActorReport) String() string {
 func (*ActorReport) ProtoMessage() {}
 
 func (x *ActorReport) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1346,7 @@ func (x *ActorReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActorReport.ProtoReflect.Descriptor instead.
 func (*ActorReport) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ActorReport) GetPresent() bool {
@@ -1311,7 +1412,7 @@ type Permission struct {
 
 func (x *Permission) Reset() {
 	*x = Permission{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1424,7 @@ func (x *Permission) String() string {
 func (*Permission) ProtoMessage() {}
 
 func (x *Permission) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1437,7 @@ func (x *Permission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Permission.ProtoReflect.Descriptor instead.
 func (*Permission) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Permission) GetAction() string {
@@ -1403,7 +1504,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1516,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1529,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SessionResponse) GetMessage() isSessionResponse_Message {
@@ -1605,7 +1706,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1718,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1731,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Welcome) GetClusterId() string {
@@ -1678,7 +1779,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1791,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1804,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ack) GetBootId() []byte {
@@ -1729,7 +1830,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1842,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1855,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Credit) GetBytes() uint64 {
@@ -1773,7 +1874,7 @@ type KeyFrameWanted struct {
 
 func (x *KeyFrameWanted) Reset() {
 	*x = KeyFrameWanted{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1886,7 @@ func (x *KeyFrameWanted) String() string {
 func (*KeyFrameWanted) ProtoMessage() {}
 
 func (x *KeyFrameWanted) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1899,7 @@ func (x *KeyFrameWanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFrameWanted.ProtoReflect.Descriptor instead.
 func (*KeyFrameWanted) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KeyFrameWanted) GetReason() string {
@@ -1818,7 +1919,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +1931,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +1944,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Pong) GetAgentTimeUnixMs() int64 {
@@ -1870,7 +1971,7 @@ type ResultStored struct {
 
 func (x *ResultStored) Reset() {
 	*x = ResultStored{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1983,7 @@ func (x *ResultStored) String() string {
 func (*ResultStored) ProtoMessage() {}
 
 func (x *ResultStored) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +1996,7 @@ func (x *ResultStored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultStored.ProtoReflect.Descriptor instead.
 func (*ResultStored) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResultStored) GetId() string {
@@ -1923,7 +2024,7 @@ type WatchList struct {
 
 func (x *WatchList) Reset() {
 	*x = WatchList{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2036,7 @@ func (x *WatchList) String() string {
 func (*WatchList) ProtoMessage() {}
 
 func (x *WatchList) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2049,7 @@ func (x *WatchList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchList.ProtoReflect.Descriptor instead.
 func (*WatchList) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchList) GetWatches() []*Watch {
@@ -1968,7 +2069,7 @@ type Watch struct {
 
 func (x *Watch) Reset() {
 	*x = Watch{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2081,7 @@ func (x *Watch) String() string {
 func (*Watch) ProtoMessage() {}
 
 func (x *Watch) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2094,7 @@ func (x *Watch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watch.ProtoReflect.Descriptor instead.
 func (*Watch) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Watch) GetComponent() string {
@@ -2021,7 +2122,7 @@ type ReachOrder struct {
 
 func (x *ReachOrder) Reset() {
 	*x = ReachOrder{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2134,7 @@ func (x *ReachOrder) String() string {
 func (*ReachOrder) ProtoMessage() {}
 
 func (x *ReachOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2147,7 @@ func (x *ReachOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReachOrder.ProtoReflect.Descriptor instead.
 func (*ReachOrder) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReachOrder) GetId() string {
@@ -2084,7 +2185,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2197,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_evenkeel_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2210,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_evenkeel_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Refusal) GetClass() Refusal_Class {
@@ -2175,7 +2276,7 @@ const file_evenkeel_agent_v1_agent_proto_rawDesc = "" +
 	"\acsr_der\x18\x01 \x01(\fR\x06csrDer\"Z\n" +
 	"\rRenewResponse\x122\n" +
 	"\x15certificate_chain_der\x18\x01 \x03(\fR\x13certificateChainDer\x12\x15\n" +
-	"\x06ca_der\x18\x02 \x01(\fR\x05caDer\"\xa4\x04\n" +
+	"\x06ca_der\x18\x02 \x01(\fR\x05caDer\"\xdd\x04\n" +
 	"\x0eSessionRequest\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.evenkeel.agent.v1.HelloH\x00R\x05hello\x120\n" +
 	"\x05batch\x18\x02 \x01(\v2\x18.evenkeel.agent.v1.BatchH\x00R\x05batch\x12<\n" +
@@ -2188,7 +2289,9 @@ const file_evenkeel_agent_v1_agent_proto_rawDesc = "" +
 	"\x04exit\x18\a \x01(\v2\x1e.evenkeel.agent.v1.ProcessExitH\x00R\x04exit\x126\n" +
 	"\x05reach\x18\b \x01(\v2\x1e.evenkeel.agent.v1.ReachReportH\x00R\x05reach\x12=\n" +
 	"\n" +
-	"ack_wanted\x18\t \x01(\v2\x1c.evenkeel.agent.v1.AckWantedH\x00R\tackWantedB\t\n" +
+	"ack_wanted\x18\t \x01(\v2\x1c.evenkeel.agent.v1.AckWantedH\x00R\tackWanted\x127\n" +
+	"\x06change\x18\n" +
+	" \x01(\v2\x1d.evenkeel.agent.v1.HostChangeH\x00R\x06changeB\t\n" +
 	"\amessage\"\xf5\x03\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
@@ -2233,6 +2336,15 @@ const file_evenkeel_agent_v1_agent_proto_rawDesc = "" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12 \n" +
 	"\ftime_unix_ms\x18\x03 \x01(\x03R\n" +
+	"timeUnixMs\"\xa2\x01\n" +
+	"\n" +
+	"HostChange\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tcomponent\x18\x02 \x01(\tR\tcomponent\x12\x12\n" +
+	"\x04what\x18\x03 \x01(\tR\x04what\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\x12 \n" +
+	"\ftime_unix_ms\x18\x06 \x01(\x03R\n" +
 	"timeUnixMs\"L\n" +
 	"\x0fComponentReport\x129\n" +
 	"\x06places\x18\x01 \x03(\v2!.evenkeel.agent.v1.ComponentPlaceR\x06places\"\x98\x01\n" +
@@ -2341,7 +2453,7 @@ func file_evenkeel_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_evenkeel_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_evenkeel_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_evenkeel_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_evenkeel_agent_v1_agent_proto_goTypes = []any{
 	(Refusal_Class)(0),      // 0: evenkeel.agent.v1.Refusal.Class
 	(*EnrolRequest)(nil),    // 1: evenkeel.agent.v1.EnrolRequest
@@ -2356,68 +2468,70 @@ var file_evenkeel_agent_v1_agent_proto_goTypes = []any{
 	(*Heartbeat)(nil),       // 10: evenkeel.agent.v1.Heartbeat
 	(*AckWanted)(nil),       // 11: evenkeel.agent.v1.AckWanted
 	(*ProcessExit)(nil),     // 12: evenkeel.agent.v1.ProcessExit
-	(*ComponentReport)(nil), // 13: evenkeel.agent.v1.ComponentReport
-	(*ComponentPlace)(nil),  // 14: evenkeel.agent.v1.ComponentPlace
-	(*ReachReport)(nil),     // 15: evenkeel.agent.v1.ReachReport
-	(*ActorReport)(nil),     // 16: evenkeel.agent.v1.ActorReport
-	(*Permission)(nil),      // 17: evenkeel.agent.v1.Permission
-	(*SessionResponse)(nil), // 18: evenkeel.agent.v1.SessionResponse
-	(*Welcome)(nil),         // 19: evenkeel.agent.v1.Welcome
-	(*Ack)(nil),             // 20: evenkeel.agent.v1.Ack
-	(*Credit)(nil),          // 21: evenkeel.agent.v1.Credit
-	(*KeyFrameWanted)(nil),  // 22: evenkeel.agent.v1.KeyFrameWanted
-	(*Pong)(nil),            // 23: evenkeel.agent.v1.Pong
-	(*ResultStored)(nil),    // 24: evenkeel.agent.v1.ResultStored
-	(*WatchList)(nil),       // 25: evenkeel.agent.v1.WatchList
-	(*Watch)(nil),           // 26: evenkeel.agent.v1.Watch
-	(*ReachOrder)(nil),      // 27: evenkeel.agent.v1.ReachOrder
-	(*Refusal)(nil),         // 28: evenkeel.agent.v1.Refusal
-	nil,                     // 29: evenkeel.agent.v1.Hello.LabelsEntry
-	(*CommandResult)(nil),   // 30: evenkeel.agent.v1.CommandResult
-	(*Target)(nil),          // 31: evenkeel.agent.v1.Target
-	(*SignedCommand)(nil),   // 32: evenkeel.agent.v1.SignedCommand
+	(*HostChange)(nil),      // 13: evenkeel.agent.v1.HostChange
+	(*ComponentReport)(nil), // 14: evenkeel.agent.v1.ComponentReport
+	(*ComponentPlace)(nil),  // 15: evenkeel.agent.v1.ComponentPlace
+	(*ReachReport)(nil),     // 16: evenkeel.agent.v1.ReachReport
+	(*ActorReport)(nil),     // 17: evenkeel.agent.v1.ActorReport
+	(*Permission)(nil),      // 18: evenkeel.agent.v1.Permission
+	(*SessionResponse)(nil), // 19: evenkeel.agent.v1.SessionResponse
+	(*Welcome)(nil),         // 20: evenkeel.agent.v1.Welcome
+	(*Ack)(nil),             // 21: evenkeel.agent.v1.Ack
+	(*Credit)(nil),          // 22: evenkeel.agent.v1.Credit
+	(*KeyFrameWanted)(nil),  // 23: evenkeel.agent.v1.KeyFrameWanted
+	(*Pong)(nil),            // 24: evenkeel.agent.v1.Pong
+	(*ResultStored)(nil),    // 25: evenkeel.agent.v1.ResultStored
+	(*WatchList)(nil),       // 26: evenkeel.agent.v1.WatchList
+	(*Watch)(nil),           // 27: evenkeel.agent.v1.Watch
+	(*ReachOrder)(nil),      // 28: evenkeel.agent.v1.ReachOrder
+	(*Refusal)(nil),         // 29: evenkeel.agent.v1.Refusal
+	nil,                     // 30: evenkeel.agent.v1.Hello.LabelsEntry
+	(*CommandResult)(nil),   // 31: evenkeel.agent.v1.CommandResult
+	(*Target)(nil),          // 32: evenkeel.agent.v1.Target
+	(*SignedCommand)(nil),   // 33: evenkeel.agent.v1.SignedCommand
 }
 var file_evenkeel_agent_v1_agent_proto_depIdxs = []int32{
 	6,  // 0: evenkeel.agent.v1.SessionRequest.hello:type_name -> evenkeel.agent.v1.Hello
 	9,  // 1: evenkeel.agent.v1.SessionRequest.batch:type_name -> evenkeel.agent.v1.Batch
 	10, // 2: evenkeel.agent.v1.SessionRequest.heartbeat:type_name -> evenkeel.agent.v1.Heartbeat
-	30, // 3: evenkeel.agent.v1.SessionRequest.result:type_name -> evenkeel.agent.v1.CommandResult
-	16, // 4: evenkeel.agent.v1.SessionRequest.actor:type_name -> evenkeel.agent.v1.ActorReport
-	13, // 5: evenkeel.agent.v1.SessionRequest.components:type_name -> evenkeel.agent.v1.ComponentReport
+	31, // 3: evenkeel.agent.v1.SessionRequest.result:type_name -> evenkeel.agent.v1.CommandResult
+	17, // 4: evenkeel.agent.v1.SessionRequest.actor:type_name -> evenkeel.agent.v1.ActorReport
+	14, // 5: evenkeel.agent.v1.SessionRequest.components:type_name -> evenkeel.agent.v1.ComponentReport
 	12, // 6: evenkeel.agent.v1.SessionRequest.exit:type_name -> evenkeel.agent.v1.ProcessExit
-	15, // 7: evenkeel.agent.v1.SessionRequest.reach:type_name -> evenkeel.agent.v1.ReachReport
+	16, // 7: evenkeel.agent.v1.SessionRequest.reach:type_name -> evenkeel.agent.v1.ReachReport
 	11, // 8: evenkeel.agent.v1.SessionRequest.ack_wanted:type_name -> evenkeel.agent.v1.AckWanted
-	7,  // 9: evenkeel.agent.v1.Hello.older:type_name -> evenkeel.agent.v1.BootRange
-	8,  // 10: evenkeel.agent.v1.Hello.facts:type_name -> evenkeel.agent.v1.HostFacts
-	29, // 11: evenkeel.agent.v1.Hello.labels:type_name -> evenkeel.agent.v1.Hello.LabelsEntry
-	14, // 12: evenkeel.agent.v1.ComponentReport.places:type_name -> evenkeel.agent.v1.ComponentPlace
-	17, // 13: evenkeel.agent.v1.ActorReport.permissions:type_name -> evenkeel.agent.v1.Permission
-	31, // 14: evenkeel.agent.v1.Permission.targets:type_name -> evenkeel.agent.v1.Target
-	19, // 15: evenkeel.agent.v1.SessionResponse.welcome:type_name -> evenkeel.agent.v1.Welcome
-	20, // 16: evenkeel.agent.v1.SessionResponse.ack:type_name -> evenkeel.agent.v1.Ack
-	21, // 17: evenkeel.agent.v1.SessionResponse.credit:type_name -> evenkeel.agent.v1.Credit
-	22, // 18: evenkeel.agent.v1.SessionResponse.key_frame:type_name -> evenkeel.agent.v1.KeyFrameWanted
-	32, // 19: evenkeel.agent.v1.SessionResponse.command:type_name -> evenkeel.agent.v1.SignedCommand
-	25, // 20: evenkeel.agent.v1.SessionResponse.watch:type_name -> evenkeel.agent.v1.WatchList
-	27, // 21: evenkeel.agent.v1.SessionResponse.reach:type_name -> evenkeel.agent.v1.ReachOrder
-	28, // 22: evenkeel.agent.v1.SessionResponse.refusal:type_name -> evenkeel.agent.v1.Refusal
-	23, // 23: evenkeel.agent.v1.SessionResponse.pong:type_name -> evenkeel.agent.v1.Pong
-	24, // 24: evenkeel.agent.v1.SessionResponse.result_stored:type_name -> evenkeel.agent.v1.ResultStored
-	20, // 25: evenkeel.agent.v1.Welcome.acked:type_name -> evenkeel.agent.v1.Ack
-	26, // 26: evenkeel.agent.v1.WatchList.watches:type_name -> evenkeel.agent.v1.Watch
-	31, // 27: evenkeel.agent.v1.Watch.target:type_name -> evenkeel.agent.v1.Target
-	0,  // 28: evenkeel.agent.v1.Refusal.class:type_name -> evenkeel.agent.v1.Refusal.Class
-	5,  // 29: evenkeel.agent.v1.AgentService.Session:input_type -> evenkeel.agent.v1.SessionRequest
-	3,  // 30: evenkeel.agent.v1.AgentService.Renew:input_type -> evenkeel.agent.v1.RenewRequest
-	1,  // 31: evenkeel.agent.v1.EnrolmentService.Enrol:input_type -> evenkeel.agent.v1.EnrolRequest
-	18, // 32: evenkeel.agent.v1.AgentService.Session:output_type -> evenkeel.agent.v1.SessionResponse
-	4,  // 33: evenkeel.agent.v1.AgentService.Renew:output_type -> evenkeel.agent.v1.RenewResponse
-	2,  // 34: evenkeel.agent.v1.EnrolmentService.Enrol:output_type -> evenkeel.agent.v1.EnrolResponse
-	32, // [32:35] is the sub-list for method output_type
-	29, // [29:32] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	13, // 9: evenkeel.agent.v1.SessionRequest.change:type_name -> evenkeel.agent.v1.HostChange
+	7,  // 10: evenkeel.agent.v1.Hello.older:type_name -> evenkeel.agent.v1.BootRange
+	8,  // 11: evenkeel.agent.v1.Hello.facts:type_name -> evenkeel.agent.v1.HostFacts
+	30, // 12: evenkeel.agent.v1.Hello.labels:type_name -> evenkeel.agent.v1.Hello.LabelsEntry
+	15, // 13: evenkeel.agent.v1.ComponentReport.places:type_name -> evenkeel.agent.v1.ComponentPlace
+	18, // 14: evenkeel.agent.v1.ActorReport.permissions:type_name -> evenkeel.agent.v1.Permission
+	32, // 15: evenkeel.agent.v1.Permission.targets:type_name -> evenkeel.agent.v1.Target
+	20, // 16: evenkeel.agent.v1.SessionResponse.welcome:type_name -> evenkeel.agent.v1.Welcome
+	21, // 17: evenkeel.agent.v1.SessionResponse.ack:type_name -> evenkeel.agent.v1.Ack
+	22, // 18: evenkeel.agent.v1.SessionResponse.credit:type_name -> evenkeel.agent.v1.Credit
+	23, // 19: evenkeel.agent.v1.SessionResponse.key_frame:type_name -> evenkeel.agent.v1.KeyFrameWanted
+	33, // 20: evenkeel.agent.v1.SessionResponse.command:type_name -> evenkeel.agent.v1.SignedCommand
+	26, // 21: evenkeel.agent.v1.SessionResponse.watch:type_name -> evenkeel.agent.v1.WatchList
+	28, // 22: evenkeel.agent.v1.SessionResponse.reach:type_name -> evenkeel.agent.v1.ReachOrder
+	29, // 23: evenkeel.agent.v1.SessionResponse.refusal:type_name -> evenkeel.agent.v1.Refusal
+	24, // 24: evenkeel.agent.v1.SessionResponse.pong:type_name -> evenkeel.agent.v1.Pong
+	25, // 25: evenkeel.agent.v1.SessionResponse.result_stored:type_name -> evenkeel.agent.v1.ResultStored
+	21, // 26: evenkeel.agent.v1.Welcome.acked:type_name -> evenkeel.agent.v1.Ack
+	27, // 27: evenkeel.agent.v1.WatchList.watches:type_name -> evenkeel.agent.v1.Watch
+	32, // 28: evenkeel.agent.v1.Watch.target:type_name -> evenkeel.agent.v1.Target
+	0,  // 29: evenkeel.agent.v1.Refusal.class:type_name -> evenkeel.agent.v1.Refusal.Class
+	5,  // 30: evenkeel.agent.v1.AgentService.Session:input_type -> evenkeel.agent.v1.SessionRequest
+	3,  // 31: evenkeel.agent.v1.AgentService.Renew:input_type -> evenkeel.agent.v1.RenewRequest
+	1,  // 32: evenkeel.agent.v1.EnrolmentService.Enrol:input_type -> evenkeel.agent.v1.EnrolRequest
+	19, // 33: evenkeel.agent.v1.AgentService.Session:output_type -> evenkeel.agent.v1.SessionResponse
+	4,  // 34: evenkeel.agent.v1.AgentService.Renew:output_type -> evenkeel.agent.v1.RenewResponse
+	2,  // 35: evenkeel.agent.v1.EnrolmentService.Enrol:output_type -> evenkeel.agent.v1.EnrolResponse
+	33, // [33:36] is the sub-list for method output_type
+	30, // [30:33] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_evenkeel_agent_v1_agent_proto_init() }
@@ -2436,8 +2550,9 @@ func file_evenkeel_agent_v1_agent_proto_init() {
 		(*SessionRequest_Exit)(nil),
 		(*SessionRequest_Reach)(nil),
 		(*SessionRequest_AckWanted)(nil),
+		(*SessionRequest_Change)(nil),
 	}
-	file_evenkeel_agent_v1_agent_proto_msgTypes[17].OneofWrappers = []any{
+	file_evenkeel_agent_v1_agent_proto_msgTypes[18].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
 		(*SessionResponse_Ack)(nil),
 		(*SessionResponse_Credit)(nil),
@@ -2455,7 +2570,7 @@ func file_evenkeel_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_evenkeel_agent_v1_agent_proto_rawDesc), len(file_evenkeel_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
