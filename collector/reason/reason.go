@@ -47,7 +47,7 @@ var questions = map[string]question{
 	"changes":    {[]string{"changes", "changes.file"}, changes},
 	"coverage":   {nil, supportCoverage},
 	"agreements": {[]string{"incidents", "incidents.file"}, agreements},
-	"whatif":     {[]string{"take", "set", "from", "for", "horizon", "change"}, whatIf},
+	"whatif":     {[]string{"take", "levels", "from", "for", "horizon", "change"}, whatIf},
 	"warning":    {[]string{"series", "series.file", "forecasts", "forecasts.file"}, warnings},
 	"map-init":   {[]string{"role", "app", "owner"}, starterMap},
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
-// whatIf takes take (references) and set (REF=LEVEL), both with commas between them, from (RFC 3339; the moment of the picture where it
+// whatIf takes take (references) and levels (REF=LEVEL), both with commas between them, from (RFC 3339; the moment of the picture where it
 // is missing), for and horizon (durations), and change (a declared one).
 func whatIf(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	opt := whatif.Options{From: p.At}
@@ -23,10 +23,10 @@ func whatIf(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	for _, ref := range list(a["take"]) {
 		opt.Take = append(opt.Take, manifest.Ref(ref))
 	}
-	for _, s := range list(a["set"]) {
+	for _, s := range list(a["levels"]) {
 		ref, level, ok := strings.Cut(s, "=")
 		if !ok || ref == "" || level == "" {
-			return nil, nil, fmt.Errorf("set: %q: expected REF=LEVEL, such as component/web@web-1=major", s)
+			return nil, nil, fmt.Errorf("levels: %q: expected REF=LEVEL, such as component/web@web-1=major", s)
 		}
 		if opt.Set == nil {
 			opt.Set = map[string]string{}

@@ -183,7 +183,7 @@ func newWork(p *picture.Picture, opt Options) (*work, error) {
 	}
 	for _, ref := range w.out {
 		if word, twice := levels[string(ref)]; twice {
-			return nil, fmt.Errorf("set: %s is taken out and set to %s: say one of both", ref, word)
+			return nil, fmt.Errorf("levels: %s is taken out and set to %s: say one of both", ref, word)
 		}
 		levels[string(ref)] = health.Critical.String()
 	}

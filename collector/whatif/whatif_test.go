@@ -337,7 +337,7 @@ func TestRefusals(t *testing.T) {
 		"for: expected more than nothing and up to 366d":                      {Take: db, From: begin()},
 		"from: 2026-11-24T23:59:59Z lies before the moment of the question":   {Take: db, From: begin().Add(-time.Second), For: time.Hour},
 		"horizon: expected at least the length of the window, 1h":             {Take: db, From: begin(), For: time.Hour, Horizon: time.Minute},
-		"set: component/db is taken out and set to minor":                     {Take: db, Set: map[string]string{"component/db": "minor"}, From: begin(), For: time.Hour},
+		"levels: component/db is taken out and set to minor":                  {Take: db, Set: map[string]string{"component/db": "minor"}, From: begin(), For: time.Hour},
 		`"bad" is not a level`:                                                {Set: map[string]string{"component/db": "bad"}, From: begin(), For: time.Hour},
 	} {
 		if _, err := whatif.Of(p, opt); err == nil || !strings.Contains(err.Error(), want) {
@@ -353,5 +353,35 @@ func TestRefusals(t *testing.T) {
 	}
 	if after, _ := p.Map.Range("service/shop"); before != after {
 		t.Error("the picture was changed")
+	}
+}
+
+// The later it begins, the less it costs, until it would overspend the error budget: the cheapest start is where just nothing is left.
+func TestTheBudgetDecides(t *testing.T) {
+	docs := model + `---
+kind: Calendar
+metadata: {name: value}
+spec: {timezone: UTC, default: 0, weekly: [{days: [mon..sun], from: 00:00, to: 07:00}]}
+---
+kind: Calendar
+metadata: {name: hours}
+spec: {timezone: UTC, default: 0, weekly: [{days: [mon..sun], from: 08:00, to: 12:00}]}
+---
+kind: SLO
+metadata: {name: shop}
+spec: {service: service/shop, objective: 97.5%, window: {calendar: week}, hours: calendar/hours}
+`
+	at := begin().Add(6*time.Hour + 30*time.Minute)
+	got, err := whatif.Of(read(t, docs, picture.Options{At: at}), whatif.Options{Take: []manifest.Ref{"component/web"}, From: at, For: 2 * time.Hour, Horizon: 4 * time.Hour})
+	if err != nil || got.Cheapest == nil {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	// 28 hours a week leave 42 minutes: it may reach from 06:42 to 08:42.
+	start, err := time.Parse(time.RFC3339Nano, got.Cheapest.From)
+	if edge := begin().Add(6*time.Hour + 42*time.Minute); err != nil || start.After(edge) || edge.Sub(start) > time.Second {
+		t.Errorf("%s, %v", got.Cheapest.From, err)
+	}
+	if lost := got.Cheapest.Lost["EUR"].Float(); lost < 270 || lost > 270.26 || !got.Cheapest.Exact {
+		t.Errorf("%+v", got.Cheapest)
 	}
 }

@@ -42,8 +42,11 @@ line ref,level,from,to. Without them, those on record are taken.`,
 				args["form"] = "document"
 			}
 			write, ok := formats[format]
-			if !ok {
+			switch {
+			case !ok:
 				return usage("--format %s: expected md, html, csv, json or pdf", format)
+			case to == "json" || to == "yaml" || to == "table":
+				return usage("-o names a file here: for JSON say --format json, for a file of that name -o ./%s", to)
 			}
 			answer, err := a.answer(cmd.Context(), "report", &f, args)
 			if err != nil {

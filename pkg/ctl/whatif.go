@@ -68,7 +68,7 @@ planned and overspends no error budget. --change asks about a declared change: i
 				return usage("say what is done and for how long: --take REF --for D, or --change change/NAME")
 			}
 			args := map[string]string{
-				"take": strings.Join(take, ","), "set": strings.Join(set, ","), "from": from, "for": length, "horizon": horizon, "change": change,
+				"take": strings.Join(take, ","), "levels": strings.Join(set, ","), "from": from, "for": length, "horizon": horizon, "change": change,
 			}
 			maps.DeleteFunc(args, func(_, v string) bool { return v == "" })
 			return a.reason(cmd.Context(), "whatif", &f, args, &whatIf{})

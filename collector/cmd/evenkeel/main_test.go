@@ -303,6 +303,7 @@ func TestReportShop(t *testing.T) {
 		{"--month 2026-12", "month: 2026-12 has not begun"},
 		{"--service service/checkuot", "service: service/checkuot is not there"},
 		{"--format doc", "expected md, html, csv, json or pdf"},
+		{"-o json", "say --format json"},
 		{"--timezone Mars", `timezone: "Mars" is not a time zone`},
 		{"--faults testdata/history.csv", `testdata/history.csv:1:1: the first line is "ref,time,level,origin" (expected ref,level,from,to)`},
 	} {
