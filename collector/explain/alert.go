@@ -10,8 +10,9 @@ import (
 // namedServices is how many services an alert names.
 const namedServices = 5
 
-// alert writes the paragraph: what, since when, which services, what it costs an hour, whom to call.
-func alert(c *Cause, unit string, ranked bool, who *contact.Answer) string {
+// alert writes the paragraph: what, since when, which services, what it costs an hour, whom to call. Where nothing that it hits is
+// ranked, behind are the services with a value that rest on it and are bad by something worse.
+func alert(c *Cause, unit string, ranked bool, behind []string, who *contact.Answer) string {
 	var b strings.Builder
 	name := string(c.Ref)
 	if c.Title != "" {
@@ -38,6 +39,8 @@ func alert(c *Cause, unit string, ranked bool, who *contact.Answer) string {
 		fmt.Fprintf(&b, " It hits %s.", and(hit))
 	}
 	switch {
+	case !ranked && len(behind) > 0:
+		fmt.Fprintf(&b, " It adds nothing to the cost now: what rests on it and has a value is bad by something worse: %s.", and(behind))
 	case !ranked:
 		b.WriteString(" What it costs is not known: nobody has valued what it hits.")
 	case c.PerHour == "0":

@@ -5,6 +5,7 @@
 package explain
 
 import (
+	"slices"
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/cause"
@@ -85,8 +86,20 @@ func Of(p *picture.Picture) Causes {
 			x.Call = &first
 		}
 		_, ranked := c.AtRisk.In(report.Unit)
-		x.Alert = alert(&x, report.Unit, ranked, &who)
+		x.Alert = alert(&x, report.Unit, ranked, behind(p, c, report.Unit), &who)
 		out.Causes = append(out.Causes, x)
+	}
+	return out
+}
+
+// behind returns the services with a value that rest on a cause, are bad, and do not blame it.
+func behind(p *picture.Picture, c *cause.Cause, unit string) []string {
+	var out []string
+	for _, ref := range p.Map.Graph().ServicesAbove(c.Ref) {
+		r, _ := p.Map.Range(ref)
+		if _, valued := p.Map.Worth(ref, p.At).In(unit); valued && r.Low >= health.Warning && !slices.Contains(c.Services, ref) {
+			out = append(out, string(ref))
+		}
 	}
 	return out
 }

@@ -69,6 +69,46 @@ func history(lines ...string) *manifest.File {
 	return &manifest.File{Name: "h.csv", Text: []byte("ref,time,level\n" + strings.Join(lines, "\n") + "\n")}
 }
 
+// A part whose harm is hidden by something worse has a cost that is known: it adds nothing for now.
+func TestAlertOfWhatIsHidden(t *testing.T) {
+	const docs = `
+apiVersion: evenkeel/v1
+kind: Service
+metadata: {name: shop}
+spec: {value: {perHour: 900, currency: EUR}, dependsOn: [{ref: service/mail, propagate: 'decrease:1'}, {ref: component/db}]}
+---
+apiVersion: evenkeel/v1
+kind: Service
+metadata: {name: mail}
+spec: {dependsOn: [{ref: component/mx}]}
+---
+apiVersion: evenkeel/v1
+kind: Component
+metadata: {name: mx}
+---
+apiVersion: evenkeel/v1
+kind: Component
+metadata: {name: db}
+`
+	for _, tt := range []struct {
+		set  map[string]string
+		want string
+	}{
+		{map[string]string{"component/mx": "critical", "component/db": "critical"}, "It adds nothing to the cost now: what rests on it and has a value is bad by something worse: service/shop."},
+		{map[string]string{"component/mx": "critical"}, "At these levels nothing is lost; 900 EUR an hour is at risk."},
+		{map[string]string{"component/mx": "minor"}, "At these levels nothing is lost; 900 EUR an hour is at risk."},
+	} {
+		p, problems := picture.FromFiles([]manifest.File{{Name: "map", Text: []byte(docs)}}, picture.Options{At: noon(), Set: tt.set})
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		causes := explain.Of(p).Causes
+		if got := causes[len(causes)-1]; got.Ref != "component/mx" || !strings.Contains(got.Alert, tt.want) {
+			t.Errorf("%v: %s", tt.set, got.Alert)
+		}
+	}
+}
+
 // The paragraph says what, since when, which services, what it costs and whom to call.
 func TestAlert(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -170,7 +170,7 @@ func (r *Report) agreements() document.Section {
 		owed, review := "-", a.ReviewBy
 		switch c := a.Credit; {
 		case c != nil && c.Percent != "":
-			owed = fmt.Sprintf("%s of the month's fee, %d times", c.Percent, c.Breaches)
+			owed = fmt.Sprintf("%d x %s of the month's fee", c.Breaches, c.Percent)
 		case c != nil:
 			owed = c.Amount + " " + c.Currency
 		}
