@@ -43,7 +43,7 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 			case v.State == overload.Overloaded && (c.Condition != incident.Bad || v.Level > c.Level):
 				c.Condition, c.Level = incident.Bad, v.Level
 				c.Title = fmt.Sprintf("host %s is overloaded: %s", h.name, strings.TrimSpace(v.Detector+" "+v.Subject))
-				c.Detail, c.Began = evidence(&v), v.Began
+				c.Detail, c.Detector, c.Began = evidence(&v), v.Detector, v.Began
 			case v.State == overload.Unknown && c.Condition == incident.Good:
 				c.Condition = incident.Unknown
 			}
@@ -73,7 +73,8 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 				m.Condition = incident.Unknown
 			case v.State == overload.Overloaded && (open || c.Condition != incident.Bad || v.Detector != waitsForCPU):
 				m.Condition, m.Level = incident.Bad, v.Level
-				m.Title, m.Detail, m.Began = fmt.Sprintf("%s is unwell: %s", ref, v.Detector), evidence(&v), v.Began
+				m.Title, m.Detail = fmt.Sprintf("%s is unwell: %s", ref, v.Detector), evidence(&v)
+				m.Detector, m.Began = v.Detector, v.Began
 				m.Impacts = d.impacts(nil, snapshot, ref, now)
 			}
 			out = append(out, m)

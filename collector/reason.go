@@ -37,6 +37,12 @@ func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assump
 			return nil, problems, nil
 		}
 	}
+	if question == "warning" && len(args) == 0 {
+		var err error
+		if p.Trends, err = b.trends(ctx, p); err != nil {
+			return nil, nil, err
+		}
+	}
 	return reason.Answer(question, p, args)
 }
 
@@ -51,6 +57,7 @@ func (d *decider) picture(now, at time.Time) *picture.Picture {
 			p.Since[manifest.Ref(i.Cause)] = i.OpenedAt
 		}
 	}
+	p.Outcomes = outcomes(d.executor.Actions(), p.Incidents, d.keeper)
 	followNames(p, d.keeper.Names())
 	return p
 }

@@ -120,7 +120,7 @@ func rank(c *Cause) int {
 func (b *Book) open(at time.Time, c *Cause) *Incident {
 	i := &Incident{
 		Version: Version, ID: b.cfg.NewID(at), State: Open, Title: c.Title, Level: c.Level, Cause: c.Ref, Host: c.Host,
-		OpenedAt: at, CostAt: at, Known: true, BeganAt: c.Began, Priority: Lowest,
+		OpenedAt: at, CostAt: at, Known: true, Detector: c.Detector, BeganAt: c.Began, Priority: Lowest,
 	}
 	i.hit(at, c)
 	what := c.Title

@@ -81,6 +81,7 @@ type Cause struct {
 	Title     string // "host a is overloaded"
 	Detail    string // the evidence, for the timeline
 	Impacts   []Impact
+	Detector  string    // that sees it; empty where none does
 	Began     time.Time // of the first sign of it; zero where that is not known
 }
 
@@ -109,6 +110,7 @@ type Incident struct {
 	Priority       Priority     `json:"priority"` // the highest so far
 	Cause          string       `json:"cause"`
 	Host           string       `json:"host,omitempty"`
+	Detector       string       `json:"detector,omitempty"` // that saw it first; empty where none did
 	Services       []string     `json:"services,omitempty"` // every service hit so far
 	Impacts        []Impact     `json:"impacts,omitempty"`  // at this moment
 	Cost           Cost         `json:"cost"`

@@ -35,6 +35,10 @@ type Picture struct {
 	History []slo.Row
 	// Changes are those that were observed on hosts or declared, oldest first.
 	Changes []Change
+	// Outcomes are what became of detectors, runbooks and policies, in no order.
+	Outcomes []Outcome
+	// Trends are what was measured of parts that can run out of something. They are gathered for the questions that need them.
+	Trends []Trend
 	// Incidents are those on record, newest first. From files there are none.
 	Incidents []incident.Incident
 }

@@ -3,6 +3,7 @@ package reason
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/evenkeel/evenkeel/collector/change"
 	"github.com/evenkeel/evenkeel/collector/effectiveness"
@@ -14,11 +15,16 @@ import (
 // review takes outcomes as CSV.
 func review(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	var events []effectiveness.Event
+	for _, o := range p.Outcomes {
+		events = append(events, effectiveness.Event{Item: string(o.Item), At: o.At, What: o.What})
+	}
 	if name, text, ok := file(a, "outcomes"); ok {
 		var problems []manifest.Problem
-		if events, problems = effectiveness.Read(p, name, text); len(problems) > 0 {
+		var more []effectiveness.Event
+		if more, problems = effectiveness.Read(p, name, text); len(problems) > 0 {
 			return nil, problems, nil
 		}
+		events = append(events, more...)
 	}
 	return effectiveness.Of(p, events, effectiveness.Defaults()), nil, nil
 }
@@ -38,6 +44,28 @@ func changes(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	return out, nil, err
 }
 
+// Early is how far ahead the collector's own trends warn.
+const early = 7 * 24 * time.Hour
+
+// running returns the trends of a picture that lead to their limits for sure: with 95 % certainty, and by a week from now.
+func running(p *picture.Picture) []warning.Series {
+	var out []warning.Series
+	for _, t := range p.Trends {
+		s := warning.Series{Ref: t.Ref, Name: t.Name, Limit: t.Limit, Above: t.Above}
+		for _, r := range t.Points {
+			s.Points = append(s.Points, warning.Point{At: r.At, Value: r.Value})
+		}
+		trend, ok := warning.TrendOf(s.Points, p.At)
+		if !ok {
+			continue
+		}
+		if _, hi := trend.Until(s.Limit, s.Above); hi <= early {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // warnings takes series and forecasts as CSV, at least one of them.
 func warnings(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	var series []warning.Series
@@ -54,8 +82,12 @@ func warnings(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	if problems = append(problems, more...); len(problems) > 0 {
 		return nil, problems, nil
 	}
-	if !measured && !told {
+	switch {
+	case measured || told:
+	case p.Trends == nil:
 		return nil, nil, errors.New("series: say what was measured, or what is foreseen")
+	default:
+		series = running(p)
 	}
 	out, err := warning.Of(p, series, forecasts)
 	return out, nil, err

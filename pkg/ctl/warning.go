@@ -39,15 +39,19 @@ func (a *app) warningCommand() *cobra.Command {
 		Short: "When services will be breached by what runs out, as a range of time",
 		Long: `When services will be breached by what runs out, as a range of time. With -f it is answered from files alone, without a collector.
 
+Without files and flags the collector answers out of its own samples: disk space, inodes, memory, open files and processes of every
+host, by the trend of six hours (of a quarter of an hour where it knows no more), where it leads to the end for sure and within a week.
+
 --series names a CSV file of measurements whose first line is ref,series,time,value,limit: a line is drawn through each series, with a 95 %
 range, to the time at which it meets its limit and the part is critical. --forecasts names one of times that are known from elsewhere, with
 the first line ref,soonest,latest: durations from now, or never. Parts are taken to fail at their soonest and at their latest times, and
 the rules of the map say when each service is at the level that its objectives call bad, or at major.`,
-		Example: `  evenkeel warning --forecasts forecasts.csv
+		Example: `  evenkeel warning
+  evenkeel warning --forecasts forecasts.csv
   evenkeel warning -f map/ --series disk.csv --at 2026-11-25T10:00:00Z -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if series == "" && forecasts == "" {
+			if series == "" && forecasts == "" && len(f.files) > 0 {
 				return usage("say what was measured, or what is foreseen: --series FILE or --forecasts FILE")
 			}
 			args, err := withFile(nil, "series", series)

@@ -1,0 +1,36 @@
+package picture
+
+import (
+	"time"
+
+	"github.com/evenkeel/evenkeel/pkg/manifest"
+)
+
+// What an Outcome says.
+const (
+	Good    = "good"   // it did what it is for
+	Bad     = "bad"    // it did not
+	Changed = "change" // it is another one since
+)
+
+// Outcome is one thing that became of a detector, a runbook or a policy.
+type Outcome struct {
+	Item manifest.Ref
+	At   time.Time
+	What string
+}
+
+// Trend is what was measured of a part, and the value at which the part has run out.
+type Trend struct {
+	Ref    manifest.Ref
+	Name   string // "disk.space /var on web-1"
+	Limit  float64
+	Above  bool // the limit is reached from below
+	Points []Reading
+}
+
+// Reading is one value at a moment.
+type Reading struct {
+	At    time.Time
+	Value float64
+}
