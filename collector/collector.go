@@ -118,18 +118,13 @@ func (c *Collector) Run(ctx context.Context) error {
 		return err
 	}
 	closers = append(closers, trail.Close)
-	past, err := history.Open(history.Config{
-		Dir: filepath.Join(c.cfg.State, "history"), Now: c.clock, Log: c.log,
-		Sealed: func(ctx context.Context, month time.Time, sum string) error {
-			return trail.Append(ctx, "collector", "history sealed", month.Format("2006-01"), "done", "sha256:"+sum)
-		},
-	})
-	if err != nil {
-		return err
-	}
 	d := &decider{
 		clock: c.clock, log: c.log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
-		records: newRecords(engine, c.log), outside: newOutsiders(engine, c.cfg.Sources.Prometheus.Every, c.log), history: past, reachable: reachable, detail: func(string, time.Time) {},
+		records: newRecords(engine, c.log), outside: newOutsiders(engine, c.cfg.Sources.Prometheus.Every, c.log), reachable: reachable, detail: func(string, time.Time) {},
+	}
+	past := filepath.Join(c.cfg.State, "history")
+	if d.history, err = history.Open(history.Config{Dir: past, Now: c.clock, Log: c.log, Sealed: sealMonth(d, trail, past)}); err != nil {
+		return err
 	}
 	members, err := roster.Open(ctx, roster.Config{
 		Store: engine, Sealer: sealer, Cluster: cluster, Clock: c.clock, Changed: func(string) { d.do(d.redraw) },
@@ -242,7 +237,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	group.Add("store", samples.Run)
 	group.Add("records", d.records.run)
 	group.Add("words", d.outside.words.run)
-	group.Add("history", past.Run)
+	group.Add("history", d.history.Run)
 	group.Add("changes", d.changes.run)
 	group.Add("ingest", intake.Run)
 	group.Add("remedy", executor.Run)
