@@ -42,6 +42,18 @@ func (w *outsideWorld) ask(ctx context.Context, key string) error {
 	}
 }
 
+// until returns when each was asked so far, and how many at most at once.
+func (w *outsideWorld) until() (asked map[string][]time.Time, most int) {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked = map[string][]time.Time{}
+	for key, times := range w.asked {
+		asked[key] = slices.Clone(times)
+	}
+	return asked, w.most
+}
+
 func (w *outsideWorld) Query(ctx context.Context, expr string) ([]float64, error) {
 	if err := w.ask(ctx, expr); err != nil {
 		return nil, err
@@ -96,21 +108,22 @@ func TestEachIsAskedInItsPeriodAndNotAllAtOnce(t *testing.T) {
 		began := time.Now()
 		p.Use(items)
 		time.Sleep(5 * time.Minute)
+		asked, most := w.until()
 		for _, i := range items {
-			times := w.asked[i.Query]
+			times := asked[i.Query]
 			if len(times) < 10 || len(times) > 12 || times[0].Sub(began) > 4*time.Second {
 				t.Fatalf("%s was asked %d times, first after %v", i.Key, len(times), times[0].Sub(began))
 			}
-			if a := answers(i.Key); len(a) != len(times) || a[0].Values[0] != 42 {
+			if a := answers(i.Key); len(a) < len(times)-1 || len(a) > len(times) || a[0].Values[0] != 42 {
 				t.Fatalf("%s: %d answers", i.Key, len(a))
 			}
 		}
-		if w.most > workers {
-			t.Errorf("%d at once", w.most)
+		if most > workers {
+			t.Errorf("%d at once", most)
 		}
 		// Spread over their period: no second of the last period has more than four times its share.
 		seconds := map[int64]int{}
-		for _, times := range w.asked {
+		for _, times := range asked {
 			seconds[times[len(times)-1].Unix()]++
 		}
 		for s, n := range seconds {
