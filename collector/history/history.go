@@ -37,6 +37,8 @@ const (
 	keepMonths = 14
 	// heartbeat is how often it is noted that health is being followed: what a crash leaves open is no longer than this.
 	heartbeat = 10 * time.Second
+	// settle is how long after a change it is written.
+	settle = time.Second
 )
 
 // Sealed is called once for each month that is over, with the hex SHA-256 of its file. An error has it called again later.
@@ -175,6 +177,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.flush(context.WithoutCancel(ctx))
 			return nil
 		case <-k.wake:
+			// What changed has a decision to wait for the same disk: it goes first.
+			select {
+			case <-ctx.Done():
+				continue
+			case <-time.After(settle):
+			}
 		case <-beat.C:
 		}
 		k.flush(ctx)
