@@ -57,9 +57,11 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 			c.Condition = incident.Unknown
 		}
 		if c.Condition == incident.Bad {
+			var on []manifest.Ref
 			for _, m := range graph.OnHost(h.name) {
-				c.Impacts = d.impacts(c.Impacts, snapshot, m.Ref, now)
+				on = append(on, m.Ref)
 			}
+			c.Impacts = d.impacts(snapshot, now, on...)
 		}
 		out = append(out, c)
 		// What a crowded host does to a component is the host's, and opens no second incident; one that is open stays its own.
@@ -75,7 +77,7 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 				m.Condition, m.Level = incident.Bad, v.Level
 				m.Title, m.Detail = fmt.Sprintf("%s is unwell: %s", ref, v.Detector), evidence(&v)
 				m.Detector, m.Began = v.Detector, v.Began
-				m.Impacts = d.impacts(nil, snapshot, ref, now)
+				m.Impacts = d.impacts(snapshot, now, ref)
 			}
 			out = append(out, m)
 		}
@@ -103,17 +105,19 @@ func evidence(v *overload.Verdict) string {
 	return strings.Join(texts, "; ")
 }
 
-// impacts adds the services above a node, each once, and says which of them count within another.
-func (d *decider) impacts(out []incident.Impact, snapshot *servicemap.Snapshot, ref manifest.Ref, now time.Time) []incident.Impact {
+// impacts returns the services above nodes, each once, and says which of them count within another.
+func (d *decider) impacts(snapshot *servicemap.Snapshot, now time.Time, refs ...manifest.Ref) []incident.Impact {
 	graph := snapshot.Graph()
-	services := graph.ServicesAbove(ref)
-	if ref.Kind() == "service" && !slices.Contains(services, ref) {
-		services = append([]manifest.Ref{ref}, services...)
-	}
-	for _, service := range services {
-		if slices.ContainsFunc(out, func(i incident.Impact) bool { return i.Service == string(service) }) {
-			continue
+	var services []manifest.Ref
+	for _, ref := range refs {
+		for _, service := range graph.ServicesAbove(ref) {
+			if !slices.Contains(services, service) {
+				services = append(services, service)
+			}
 		}
+	}
+	var out []incident.Impact
+	for _, service := range services {
 		r, _ := snapshot.Range(service)
 		worth := snapshot.Worth(service, now)
 		i := incident.Impact{Service: string(service), Level: r.Low, Points: worth.Points}

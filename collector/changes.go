@@ -191,7 +191,7 @@ func (b changes) Record(ctx context.Context, some []picture.Change) ([]picture.C
 		for _, ref := range one.Refs {
 			if !graph.Has(ref) {
 				text := fmt.Sprintf("changes[%d].refs: %s is not on the map", i, ref)
-				if near := manifest.Nearest(string(ref), texts(graph.Refs())); near != "" {
+				if near := manifest.Nearest(string(ref), manifest.Texts(graph.Refs())); near != "" {
 					text += " (" + near + ")"
 				}
 				return nil, fmt.Errorf("%w: %s", api.ErrInvalid, text)
@@ -216,12 +216,4 @@ func (b changes) Record(ctx context.Context, some []picture.Change) ([]picture.C
 // List returns the changes, oldest first.
 func (b changes) List(context.Context) ([]picture.Change, error) {
 	return b.decider.changes.list(), nil
-}
-
-func texts(refs []manifest.Ref) []string {
-	out := make([]string, len(refs))
-	for i, r := range refs {
-		out[i] = string(r)
-	}
-	return out
 }

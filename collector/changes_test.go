@@ -39,7 +39,11 @@ func TestChangesAreKept(t *testing.T) {
 		if got := told(w.decider.changes.list()); got != want {
 			t.Errorf("got %s", got)
 		}
-		if got := told(w.decider.picture(now, now).Changes); got != want {
+		p, err := w.decider.picture(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := told(p.Changes); got != want {
 			t.Errorf("the picture has %s", got)
 		}
 		w.stop()

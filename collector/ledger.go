@@ -13,7 +13,6 @@ import (
 
 	"github.com/evenkeel/evenkeel/collector/audit"
 	"github.com/evenkeel/evenkeel/collector/history"
-	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
 )
 
@@ -23,10 +22,9 @@ func sealMonth(d *decider, trail *audit.Log, dir string) history.Sealed {
 	return func(ctx context.Context, month time.Time, sum string) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		var p *picture.Picture
 		// The moment at which it ends belongs to the next one.
-		end := month.AddDate(0, 1, 0).Add(-time.Nanosecond)
-		if err := d.ask(ctx, func(now time.Time) { p = d.picture(now, end) }); err != nil {
+		p, err := d.picture(ctx, month.AddDate(0, 1, 0).Add(-time.Nanosecond))
+		if err != nil {
 			return err
 		}
 		detail := "history sha256:" + sum
@@ -42,10 +40,11 @@ func sealMonth(d *decider, trail *audit.Log, dir string) history.Sealed {
 			if err != nil {
 				return err
 			}
-			if err := writeSynced(filepath.Join(dir, month.Format("2006-01")+".slo.json"), append(text, '\n')); err != nil {
+			text = append(text, '\n')
+			if err := writeSynced(filepath.Join(dir, month.Format("2006-01")+".slo.json"), text); err != nil {
 				return fmt.Errorf("cannot keep the objectives of a month: %w", err)
 			}
-			digest := sha256.Sum256(append(text, '\n'))
+			digest := sha256.Sum256(text)
 			detail += "; objectives sha256:" + hex.EncodeToString(digest[:])
 		}
 		return trail.Append(ctx, "collector", "month sealed", month.Format("2006-01"), "done", detail)

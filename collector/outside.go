@@ -169,7 +169,7 @@ func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []
 					continue
 				}
 			}
-			c.Impacts = d.impacts(nil, snapshot, ref, now)
+			c.Impacts = d.impacts(snapshot, now, ref)
 		}
 		out = append(out, c)
 	}

@@ -17,18 +17,12 @@ type reasoner struct{ *backend }
 
 // Ask answers out of a picture of what is known now. What is supposed is set in a copy of it: the live map is never touched.
 func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assumption, at time.Time, args map[string]string) ([]byte, []manifest.Problem, error) {
-	var p *picture.Picture
-	another := !at.IsZero() // moment, with other maintenance
-	if err := b.decider.ask(ctx, func(now time.Time) {
-		if at.IsZero() {
-			at = now
-		}
-		p = b.decider.picture(now, at)
-	}); err != nil {
+	p, err := b.decider.picture(ctx, at)
+	if err != nil {
 		return nil, nil, err
 	}
-	if len(suppose) > 0 || another {
-		opt := picture.Options{At: at, Set: map[string]string{}}
+	if another := !at.IsZero(); len(suppose) > 0 || another { // another moment has other maintenance
+		opt := picture.Options{At: p.At, Set: map[string]string{}}
 		for _, s := range suppose {
 			opt.Set[s.Ref], opt.Broke = s.Level, append(opt.Broke, s.Ref)
 		}
@@ -38,7 +32,6 @@ func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assump
 		}
 	}
 	if question == "warning" && len(args) == 0 {
-		var err error
 		if p.Trends, err = b.trends(ctx, p); err != nil {
 			return nil, nil, err
 		}
@@ -46,12 +39,19 @@ func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assump
 	return reason.Answer(question, p, args)
 }
 
-// picture returns what is known now, with values read at a moment. It is for the decider's goroutine.
-func (d *decider) picture(now, at time.Time) *picture.Picture {
-	p := &picture.Picture{
-		At: at, Set: d.keeper.Set(), Map: d.snapshot.Load(), Since: map[manifest.Ref]time.Time{}, Incidents: d.book.List(now),
-		History: d.history.Rows(), Changes: d.changes.list(),
+// picture returns what is known now, with values read at a moment; zero is now. Any goroutine but the decider's may call it: of that, only
+// the incidents are asked for, since the rest waits for locks and copies much.
+func (d *decider) picture(ctx context.Context, at time.Time) (*picture.Picture, error) {
+	p := &picture.Picture{At: at, Since: map[manifest.Ref]time.Time{}}
+	if err := d.ask(ctx, func(now time.Time) {
+		if at.IsZero() {
+			p.At = now
+		}
+		p.Set, p.Map, p.Incidents = d.keeper.Set(), d.snapshot.Load(), d.book.List(now)
+	}); err != nil {
+		return nil, err
 	}
+	p.History, p.Changes = d.history.Rows(), d.changes.list()
 	for _, i := range p.Incidents {
 		if i.ResolvedAt.IsZero() {
 			p.Since[manifest.Ref(i.Cause)] = i.OpenedAt
@@ -59,7 +59,7 @@ func (d *decider) picture(now, at time.Time) *picture.Picture {
 	}
 	p.Outcomes = outcomes(d.executor.Actions(), p.Incidents, d.keeper)
 	followNames(p, d.keeper.Names())
-	return p
+	return p, nil
 }
 
 // states is where the services stand of which something changed, for the history.

@@ -57,8 +57,8 @@ func TestRenameKeepsTheHistory(t *testing.T) {
 			t.Fatal(problems, err)
 		}
 		a.run(10)
-		var p *picture.Picture
-		if err := w.decider.ask(t.Context(), func(now time.Time) { p = w.decider.picture(now, now) }); err != nil {
+		p, err := w.decider.picture(t.Context(), time.Time{})
+		if err != nil {
 			t.Fatal(err)
 		}
 		var first time.Time

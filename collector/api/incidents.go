@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -92,13 +93,12 @@ func (s *incidents) GetIncident(ctx context.Context, r *operatorv1.GetIncidentRe
 		return out, nil
 	}
 	// What can be answered now is; a cause that is not on the map any more has no contacts.
-	now := s.server.cfg.Clock()
 	for question, to := range map[string]**structpb.Struct{"contacts": &out.Contacts, "recovery-plan": &out.Plan} {
 		args := map[string]string{}
 		if question == "contacts" {
 			args["of"] = i.Cause
 		}
-		text, problems, err := s.server.cfg.Reason.Ask(ctx, question, nil, now, args)
+		text, problems, err := s.server.cfg.Reason.Ask(ctx, question, nil, time.Time{}, args)
 		if err != nil || len(problems) > 0 {
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/explain"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
+	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/collector/table"
 	"github.com/evenkeel/evenkeel/pkg/calendar"
 	"github.com/evenkeel/evenkeel/pkg/health"
@@ -145,7 +146,7 @@ func beside(e event, since time.Time, distance map[manifest.Ref]int) (Beside, bo
 	}
 	closeness := math.Exp2(-age.Hours()/24) / float64(1+near)
 	return Beside{
-		Change: e.ref, Kind: e.kind, On: on, At: stamp(e.from), What: e.what, Before: seconds(age), Distance: near,
+		Change: e.ref, Kind: e.kind, On: on, At: stamp(e.from), What: e.what, Before: slo.Seconds(age), Distance: near,
 		Closeness: math.Round(closeness*1e6) / 1e6,
 	}, true
 }

@@ -106,7 +106,7 @@ func verdict(p *picture.Picture, e event) (Verdict, []manifest.Ref) {
 	services = slices.Compact(services)
 	v := Verdict{Change: e.ref, From: stamp(e.from), To: stamp(e.to), Services: []manifest.Ref{}, Unseen: []manifest.Ref{}, Verdict: Unknown}
 	length := min(Around, max(p.At.Sub(e.to), 0))
-	v.Length = seconds(length)
+	v.Length = slo.Seconds(length)
 	var rows []slo.Row
 	for _, ref := range services {
 		history := slo.Segments(p.History, ref, p.At)
@@ -171,7 +171,5 @@ func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, t
 	for _, s := range last {
 		end(s, to)
 	}
-	return Stretch{seconds(bad), cost.Totals(cost.Bills(g, segments, to))}, bad
+	return Stretch{slo.Seconds(bad), cost.Totals(cost.Bills(g, segments, to))}, bad
 }
-
-func seconds(d time.Duration) string { return slo.Seconds(d) }

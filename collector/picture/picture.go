@@ -182,7 +182,7 @@ func assumed(g *servicemap.Graph, opt Options) ([]servicemap.Signal, []manifest.
 		word := opt.Set[ref]
 		path := "set." + ref
 		if !g.Has(manifest.Ref(ref)) {
-			problems = append(problems, manifest.Problem{Path: path, Text: fmt.Sprintf("%s is not on the map", ref), Hint: manifest.Nearest(ref, texts(g.Refs()))})
+			problems = append(problems, manifest.Problem{Path: path, Text: fmt.Sprintf("%s is not on the map", ref), Hint: manifest.Nearest(ref, manifest.Texts(g.Refs()))})
 			continue
 		}
 		r := health.Unknown
@@ -197,12 +197,4 @@ func assumed(g *servicemap.Graph, opt Options) ([]servicemap.Signal, []manifest.
 		signals = append(signals, servicemap.Signal{Ref: manifest.Ref(ref), Source: servicemap.ByHand, Range: r})
 	}
 	return signals, problems
-}
-
-func texts(refs []manifest.Ref) []string {
-	out := make([]string, len(refs))
-	for i, r := range refs {
-		out[i] = string(r)
-	}
-	return out
 }

@@ -24,7 +24,7 @@ func (p *Picture) Out(parts ...manifest.Ref) ([]manifest.Ref, error) {
 		case g.Has(ref):
 			out = append(out, ref)
 		case len(running) == 0:
-			hint := manifest.Nearest(string(ref), texts(g.Refs()))
+			hint := manifest.Nearest(string(ref), manifest.Texts(g.Refs()))
 			if hint != "" {
 				hint = " (" + hint + ")"
 			}

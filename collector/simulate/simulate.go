@@ -80,7 +80,7 @@ func Of(p *picture.Picture) (Simulation, []manifest.Problem) {
 	report := cause.Find(p.Map, p.At)
 	for i := range report.Causes {
 		c := &report.Causes[i]
-		out.Causes = append(out.Causes, Cause{string(c.Ref), c.Level, texts(c.Services), report.PerHour(c), report.Unit})
+		out.Causes = append(out.Causes, Cause{string(c.Ref), c.Level, manifest.Texts(c.Services), report.PerHour(c), report.Unit})
 	}
 	plan, err := Recover(p)
 	if err != nil {
@@ -115,14 +115,6 @@ func refuse(at time.Time, problems []manifest.Problem) (Simulation, []manifest.P
 	s := empty(at)
 	s.Problems = problems
 	return s, problems
-}
-
-func texts(refs []manifest.Ref) []string {
-	out := make([]string, len(refs))
-	for i, r := range refs {
-		out[i] = string(r)
-	}
-	return out
 }
 
 // JSON returns the canonical encoding, with a newline at its end.

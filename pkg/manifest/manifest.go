@@ -81,6 +81,15 @@ func (r Ref) Member() (of Ref, host string) {
 	return Ref(base), host
 }
 
+// Texts returns references as strings, for those who write or compare them.
+func Texts(refs []Ref) []string {
+	out := make([]string, len(refs))
+	for i, r := range refs {
+		out[i] = string(r)
+	}
+	return out
+}
+
 // Problem is one mistake in what was handed in. Line and Column count from 1 and are 0 where the mistake has no place in
 // a file; Path is the field, "spec.dependsOn[1].ref".
 type Problem struct {
