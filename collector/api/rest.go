@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -109,6 +110,13 @@ func noRoute(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http
 // queries reads the parameters of a GET. One that the request does not have is an error: a filter that is misspelt would
 // else answer with everything.
 type queries struct{ runtime.DefaultQueryParser }
+
+// strictQueries has parameters read by queries. The gateway keeps its parser for the whole process, so it is set once, however many servers start.
+func strictQueries(m *runtime.ServeMux) {
+	setQueries.Do(func() { runtime.SetQueryParameterParser(&queries{})(m) })
+}
+
+var setQueries sync.Once
 
 func (q *queries) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
 	fields := m.ProtoReflect().Descriptor().Fields()

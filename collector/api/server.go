@@ -199,7 +199,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 	gateway := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &canonical{}),
-		runtime.WithErrorHandler(restError), runtime.WithRoutingErrorHandler(noRoute), runtime.SetQueryParameterParser(&queries{}),
+		runtime.WithErrorHandler(restError), runtime.WithRoutingErrorHandler(noRoute), strictQueries,
 	)
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		operatorv1.RegisterResourceServiceHandler, operatorv1.RegisterHostServiceHandler, operatorv1.RegisterMapServiceHandler,
