@@ -18,6 +18,7 @@ import (
 // helpers are the other programs that this test program can be.
 var helpers = map[string]func(args []string) error{
 	"exporter":    exporter,
+	"hog":         hog,
 	"knock":       knocking,
 	"spin":        spin,
 	"spin-pinned": spinPinned,

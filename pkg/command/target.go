@@ -18,7 +18,7 @@ const (
 )
 
 // ParseTarget reads a target as Target.String writes it: "unit/batch.service", "cgroup/a/b", "process/usr/bin/x@user",
-// "port/8080/tcp", "check/http:http://127.0.0.1/", "host". The result is valid.
+// "port/8080/tcp", "check/http:http://127.0.0.1/", "sysctl/net.core.somaxconn", "place/old-logs", "host". The result is valid.
 func ParseTarget(s string) (Target, error) {
 	var t Target
 	kind, rest, _ := strings.Cut(s, "/")
@@ -39,8 +39,12 @@ func ParseTarget(s string) (Target, error) {
 	case "check":
 		k, address, _ := strings.Cut(rest, ":")
 		t.Check = &Check{Kind: k, Address: address}
+	case "sysctl":
+		t.Sysctl = rest
+	case "place":
+		t.Place = rest
 	default:
-		return Target{}, fmt.Errorf("%q is not a target: expected unit/, cgroup/, process/, port/, check/ or host", s)
+		return Target{}, fmt.Errorf("%q is not a target: expected unit/, cgroup/, process/, port/, check/, sysctl/, place/ or host", s)
 	}
 	if kind != "host" && t.Kind() == OnHost {
 		return Target{}, fmt.Errorf("%q is not a target: %s names nothing", s, kind)
@@ -58,13 +62,13 @@ func ParseTarget(s string) (Target, error) {
 // character that a name cannot have. The root cgroup is not a target.
 func (t Target) Validate() error {
 	set := 0
-	for _, is := range []bool{t.Unit != "", t.Cgroup != "", t.Process != nil, t.Port != "", t.Check != nil} {
+	for _, is := range []bool{t.Unit != "", t.Cgroup != "", t.Process != nil, t.Port != "", t.Check != nil, t.Sysctl != "", t.Place != ""} {
 		if is {
 			set++
 		}
 	}
 	if set > 1 {
-		return fmt.Errorf("a target names exactly one of unit, cgroup, process, port and check")
+		return fmt.Errorf("a target names exactly one of unit, cgroup, process, port, check, sysctl and place")
 	}
 	switch t.Kind() {
 	case OnUnit:
@@ -90,6 +94,10 @@ func (t Target) Validate() error {
 		}
 	case OnCheck:
 		return validCheck(*t.Check)
+	case OnSysctl:
+		return validSysctl(t.Sysctl)
+	case OnPlace:
+		return validPlace(t.Place)
 	}
 	return nil
 }

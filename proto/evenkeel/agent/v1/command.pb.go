@@ -722,6 +722,8 @@ type Target struct {
 	//	*Target_Process
 	//	*Target_Port
 	//	*Target_Check
+	//	*Target_Sysctl
+	//	*Target_Place
 	Target        isTarget_Target `protobuf_oneof:"target"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -809,6 +811,24 @@ func (x *Target) GetCheck() *CheckTarget {
 	return nil
 }
 
+func (x *Target) GetSysctl() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Sysctl); ok {
+			return x.Sysctl
+		}
+	}
+	return ""
+}
+
+func (x *Target) GetPlace() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Place); ok {
+			return x.Place
+		}
+	}
+	return ""
+}
+
 type isTarget_Target interface {
 	isTarget_Target()
 }
@@ -833,6 +853,14 @@ type Target_Check struct {
 	Check *CheckTarget `protobuf:"bytes,5,opt,name=check,proto3,oneof"`
 }
 
+type Target_Sysctl struct {
+	Sysctl string `protobuf:"bytes,24,opt,name=sysctl,proto3,oneof"` // "net.core.somaxconn"
+}
+
+type Target_Place struct {
+	Place string `protobuf:"bytes,25,opt,name=place,proto3,oneof"` // files that the host declares under this name
+}
+
 func (*Target_Unit) isTarget_Target() {}
 
 func (*Target_Cgroup) isTarget_Target() {}
@@ -842,6 +870,10 @@ func (*Target_Process) isTarget_Target() {}
 func (*Target_Port) isTarget_Target() {}
 
 func (*Target_Check) isTarget_Target() {}
+
+func (*Target_Sysctl) isTarget_Target() {}
+
+func (*Target_Place) isTarget_Target() {}
 
 type ProcessTarget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1555,13 +1587,15 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x06Action\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x06target\x18\x02 \x01(\v2\x19.evenkeel.agent.v1.TargetR\x06target\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\x03R\x05value\"\xce\x01\n" +
+	"\x05value\x18\x03 \x01(\x03R\x05value\"\x80\x02\n" +
 	"\x06Target\x12\x14\n" +
 	"\x04unit\x18\x01 \x01(\tH\x00R\x04unit\x12\x18\n" +
 	"\x06cgroup\x18\x02 \x01(\tH\x00R\x06cgroup\x12<\n" +
 	"\aprocess\x18\x03 \x01(\v2 .evenkeel.agent.v1.ProcessTargetH\x00R\aprocess\x12\x14\n" +
 	"\x04port\x18\x04 \x01(\tH\x00R\x04port\x126\n" +
-	"\x05check\x18\x05 \x01(\v2\x1e.evenkeel.agent.v1.CheckTargetH\x00R\x05checkB\b\n" +
+	"\x05check\x18\x05 \x01(\v2\x1e.evenkeel.agent.v1.CheckTargetH\x00R\x05check\x12\x18\n" +
+	"\x06sysctl\x18\x18 \x01(\tH\x00R\x06sysctl\x12\x16\n" +
+	"\x05place\x18\x19 \x01(\tH\x00R\x05placeB\b\n" +
 	"\x06target\"5\n" +
 	"\rProcessTarget\x12\x10\n" +
 	"\x03exe\x18\x01 \x01(\tR\x03exe\x12\x12\n" +
@@ -1694,6 +1728,8 @@ func file_evenkeel_agent_v1_command_proto_init() {
 		(*Target_Process)(nil),
 		(*Target_Port)(nil),
 		(*Target_Check)(nil),
+		(*Target_Sysctl)(nil),
+		(*Target_Place)(nil),
 	}
 	file_evenkeel_agent_v1_command_proto_msgTypes[11].OneofWrappers = []any{
 		(*ActorFrame_Command)(nil),
