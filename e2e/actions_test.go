@@ -4,10 +4,12 @@ package e2e
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -75,7 +77,7 @@ type row struct {
 	drift                  func(t *testing.T, g rig.Group)
 	// effect sees that it bites. It is called for one group during the action.
 	effect func(t *testing.T, g rig.Group)
-	load   bool // the group needs a process
+	load   string // helper that runs in the group; empty: none
 }
 
 func file(v1, v2 string) func(*testing.T, rig.Group) string {
@@ -180,6 +182,12 @@ func hog(args []string) error {
 	return nil
 }
 
+// nap waits, with a few threads.
+func nap([]string) error {
+	time.Sleep(time.Hour)
+	return nil
+}
+
 // inGroup starts a helper that is in the group before it does anything.
 func inGroup(t *testing.T, g rig.Group, name string, args ...string) *rig.Process {
 	t.Helper()
@@ -209,6 +217,7 @@ func catalogueRows(t *testing.T) []row {
 	v2 := rig.CPU(t).Version == 2
 	cpus := map[bool]string{false: rig.Read(t, filepath.Join(rig.Controller(t, "cpuset").Mount, map[bool]string{false: "cpuset.cpus", true: "cpuset.cpus.effective"}[v2])), true: ""}[v2]
 	rows := []row{
+		ioRow(t),
 		{
 			action: "memory.limit", controller: "memory", value: 32, read: file("memory.limit_in_bytes", "memory.max"),
 			neutral: map[bool]string{false: "9223372036854771712", true: "max"}[v2], during: "33554432", other: "50331648", drift: write("memory.limit_in_bytes", "memory.max", "50331648"),
@@ -229,7 +238,7 @@ func catalogueRows(t *testing.T) []row {
 			},
 		},
 		{
-			action: "cpuset.cpus", controller: "cpuset", value: 50, load: true, read: file("cpuset.cpus", "cpuset.cpus"), neutral: cpus, during: highest(), other: "0",
+			action: "cpuset.cpus", controller: "cpuset", value: 50, load: "nap", read: file("cpuset.cpus", "cpuset.cpus"), neutral: cpus, during: highest(), other: "0",
 			drift: write("cpuset.cpus", "cpuset.cpus", "0"),
 			effect: func(t *testing.T, g rig.Group) {
 				for _, pid := range g.PIDs() {
@@ -240,7 +249,7 @@ func catalogueRows(t *testing.T) []row {
 			},
 		},
 		{
-			action: "cpu.idle", controller: "cpu", value: 1, load: true, read: file("cpu.idle", "cpu.idle"), neutral: "0", during: "1",
+			action: "cpu.idle", controller: "cpu", value: 1, load: "spin", read: file("cpu.idle", "cpu.idle"), neutral: "0", during: "1",
 			effect: func(t *testing.T, g rig.Group) {
 				// A sibling on the same CPU takes it.
 				sibling := g.Hierarchy.Group(t, "sibling")
@@ -262,7 +271,7 @@ func catalogueRows(t *testing.T) []row {
 			},
 		},
 		{
-			action: "cgroup.freeze", controller: "freezer", value: 1, load: true, read: file("freezer.self_freezing", "cgroup.freeze"), neutral: "0", during: "1",
+			action: "cgroup.freeze", controller: "freezer", value: 1, load: "spin", read: file("freezer.self_freezing", "cgroup.freeze"), neutral: "0", during: "1",
 			effect: func(t *testing.T, g rig.Group) {
 				before := ran(g)
 				time.Sleep(pace() / 2)
@@ -272,21 +281,21 @@ func catalogueRows(t *testing.T) []row {
 			},
 		},
 		{
-			action: "process.nice", controller: "cpu", value: 10, load: true, read: ofTasks(statField(19)), neutral: "0", during: "10", other: "5",
-			drift: eachTask(func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, 5) }),
+			action: "process.nice", controller: "cpu", value: 17, load: "nap", read: ofTasks(statField(19)), neutral: statField(19)(os.Getpid()), during: "17", other: "18",
+			drift: eachTask(func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, 18) }),
 		},
 		{
-			action: "process.sched", controller: "cpu", value: 2, load: true, read: ofTasks(statField(41)), neutral: "0", during: "5", other: "3",
+			action: "process.sched", controller: "cpu", value: 2, load: "nap", read: ofTasks(statField(41)), neutral: "0", during: "5", other: "3",
 			drift: eachTask(func(tid int) error {
 				return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH}, 0)
 			}),
 		},
 		{
-			action: "process.ionice", controller: "cpu", value: 7, load: true, read: ofTasks(ionice), neutral: "none: prio 0", during: "best-effort: prio 7", other: "idle",
+			action: "process.ionice", controller: "cpu", value: 7, load: "nap", read: ofTasks(ionice), neutral: ionice(os.Getpid()), during: "best-effort: prio 7", other: "idle",
 			drift: eachTask(func(tid int) error { return exec.Command("ionice", "-c", "3", "-p", strconv.Itoa(tid)).Run() }),
 		},
 		{
-			action: "process.oom", controller: "cpu", value: 500, load: true, read: ofTasks(func(tid int) string {
+			action: "process.oom", controller: "cpu", value: 500, load: "nap", read: ofTasks(func(tid int) string {
 				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", tid))
 				return strings.TrimSpace(string(b))
 			}), neutral: "0", during: "500", other: "700",
@@ -318,6 +327,121 @@ func catalogueRows(t *testing.T) []row {
 	return rows
 }
 
+// disks lists the numbers of the real disks of this machine.
+func disks(t *testing.T) []string {
+	t.Helper()
+	found, err := filepath.Glob("/sys/block/*/device")
+	if err != nil || len(found) == 0 {
+		t.Fatalf("this machine has no disk: the rig needs one (%v)", err)
+	}
+	var out []string
+	for _, d := range found {
+		out = append(out, rig.Read(t, filepath.Join(filepath.Dir(d), "dev")))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func ioRow(t *testing.T) row {
+	all := disks(t)
+	v2 := rig.Controller(t, "io").Version == 2
+	lines := func(bytes string, limited int) string {
+		var out []string
+		for i, d := range all {
+			n := "1048576"
+			if i < limited {
+				n = bytes
+			}
+			if v2 {
+				out = append(out, d+" rbps=1048576 wbps="+n+" riops=max wiops=max")
+			} else {
+				out = append(out, d+" "+n)
+			}
+		}
+		return strings.Join(out, "\n")
+	}
+	// What somebody else has set on the first disk stays; the others, and the first one's reading, are given back.
+	other := all[0] + " 2097152"
+	if v2 {
+		other = all[0] + " rbps=max wbps=2097152 riops=max wiops=max"
+	}
+	return row{
+		action: "io.limit", controller: "io", value: 1024, neutral: "", during: lines("1048576", 0), other: other,
+		read: func(t *testing.T, g rig.Group) string {
+			got := strings.Split(file("blkio.throttle.write_bps_device", "io.max")(t, g), "\n")
+			slices.Sort(got)
+			return strings.Join(got, "\n")
+		},
+		drift: func(t *testing.T, g rig.Group) {
+			write("blkio.throttle.write_bps_device", "io.max", map[bool]string{false: all[0] + " 2097152", true: all[0] + " wbps=2097152"}[v2])(t, g)
+		},
+		effect: func(t *testing.T, g rig.Group) {
+			free, held := startDirect(t, ""), startDirect(t, filepath.Join(g.Mount, g.Path))
+			time.Sleep(3 * time.Second)
+			a, b := written(free), written(held)
+			// A limit of 1 MiB/s lets through three, and the start of a slice.
+			if b > 6<<20 || b == 0 || a < 2*b {
+				t.Errorf("in three seconds %d bytes were written with a limit of 1 MiB/s, %d without", b, a)
+			}
+			free.End()
+			held.End()
+		},
+	}
+}
+
+// startDirect starts a process that writes past the page cache, in a group if one is given.
+func startDirect(t *testing.T, group string) *rig.Process {
+	t.Helper()
+	h := rig.Helper(t, "direct", scratch(t))
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `[ -z "$0" ] || echo $$ >"$0"/cgroup.procs; exec "$@"`, group}, h.Args...)...)
+	cmd.Env = h.Env
+	return rig.StartCmd(t, cmd)
+}
+
+// scratch is something on a disk that may be written to: the empty disk of a virtual machine, or a file of our own.
+func scratch(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("EK2E_SLOW") != "" {
+		return "/dev/nvme0n1"
+	}
+	f, err := os.CreateTemp(rig.Root(t)+"/.state", rig.Prefix+"-scratch-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	t.Cleanup(func() { os.Remove(f.Name()) })
+	return f.Name()
+}
+
+// written is how many bytes a process has had written to disks.
+func written(p *rig.Process) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.PID()))
+	for line := range strings.Lines(string(b)) {
+		if n, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			v, _ := strconv.Atoi(strings.TrimSpace(n))
+			return v
+		}
+	}
+	return 0
+}
+
+// direct writes blocks of 256 KiB past the page cache, over and over the first MiB.
+func direct(args []string) error {
+	f, err := os.OpenFile(args[0], os.O_WRONLY|syscall.O_DIRECT, 0)
+	if err != nil {
+		return err
+	}
+	block, err := unix.Mmap(-1, 0, 256<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // aligned
+	if err != nil {
+		return err
+	}
+	for i := int64(0); ; i++ {
+		if _, err := f.WriteAt(block, i%4*int64(len(block))); err != nil {
+			return err
+		}
+	}
+}
+
 func eventsOf(t *testing.T, g rig.Group, name, key string) int {
 	t.Helper()
 	for line := range strings.Lines(rig.Read(t, g.File(name))) {
@@ -347,11 +471,11 @@ func TestActorCatalogue(t *testing.T) {
 				continue // it has two values only
 			}
 			g := h.Group(t, strings.ReplaceAll(r.action, ".", "-"))
-			if r.load {
-				inGroup(t, g, "spin")
-				rig.Until(t, 10*pace(), "the load is in its group", func() string {
-					if len(g.PIDs()) != 1 || ran(g) < 2 {
-						return fmt.Sprint(g.PIDs())
+			if r.load != "" {
+				p := inGroup(t, g, r.load)
+				rig.Until(t, 20*pace(), "the load is in its group", func() string {
+					if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID())); len(g.PIDs()) != 1 || !strings.Contains(exe, "e2e.test") {
+						return fmt.Sprint(g.PIDs(), exe)
 					}
 					return ""
 				})
@@ -368,15 +492,18 @@ func TestActorCatalogue(t *testing.T) {
 			t.Errorf("%s %s: %q, want %q", h.action, when, got, want)
 		}
 	}
-	apply := func(list []held, lease time.Duration) {
+	apply := func(list []held, lease time.Duration, then func(held)) {
 		t.Helper()
 		for i, h := range list {
 			is(h, h.neutral, "before")
 			list[i].id = x.do(t, command.Action{Name: h.action, Target: command.Target{Cgroup: h.group.Path}, Value: h.value}, lease).ID
 			is(h, h.during, "when it is applied")
+			if then != nil {
+				then(h)
+			}
 		}
 	}
-	apply(killed, 5*time.Minute)
+	apply(killed, 5*time.Minute, nil)
 	for _, h := range killed {
 		if h.effect != nil {
 			h.effect(t, h.group)
@@ -384,12 +511,11 @@ func TestActorCatalogue(t *testing.T) {
 		is(h, h.during, "while it is held")
 	}
 	lease := 3 * pace()
-	apply(leased, lease)
-	apply(drifting, lease)
-	for _, h := range drifting {
+	apply(leased, lease, nil)
+	apply(drifting, lease, func(h held) {
 		h.row.drift(t, h.group)
 		is(h, h.other, "when somebody else has changed it")
-	}
+	})
 	for _, h := range leased {
 		x.peer.Await(t, h.id, command.Reverted, lease+20*pace())
 		is(h, h.neutral, "after the lease")
@@ -462,5 +588,108 @@ func TestActorFreezeNeedsAnApprover(t *testing.T) {
 	})
 	if got := file("freezer.self_freezing", "cgroup.freeze")(t, g); got != "0" {
 		t.Errorf("frozen: %s", got)
+	}
+}
+
+// A kernel parameter of the actor's own network namespace is set, given back when the lease ends and by the kill file, and left
+// alone where somebody else has set it.
+func TestActorSysctl(t *testing.T) {
+	grant := func(name string) string {
+		return fmt.Sprintf("  - {action: sysctl, targets: [{sysctl: %s}], min: 1, max: 8192, maxLease: 10m, rate: 100/5m}\n", name)
+	}
+	leased, killed, drifting := "net.core.somaxconn", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_synack_retries"
+	x := newApproved(t, "", []string{"unshare", "-n"}, grant(leased), grant(killed), grant(drifting))
+	in := func(shell string) string {
+		return strings.TrimSpace(rig.Must(t, "nsenter", "-t", strconv.Itoa(x.actor.PID()), "-n", "sh", "-c", shell))
+	}
+	path := func(name string) string { return "/proc/sys/" + strings.ReplaceAll(name, ".", "/") }
+	before := map[string]string{}
+	for _, name := range []string{leased, killed, drifting} {
+		before[name] = in("cat " + path(name))
+	}
+	ids := map[string]string{}
+	for name, lease := range map[string]time.Duration{leased: 2 * pace(), drifting: 2 * pace(), killed: 5 * time.Minute} {
+		ids[name] = x.do(t, command.Action{Name: "sysctl", Target: command.Target{Sysctl: name}, Value: 77}, lease).ID
+		if got := in("cat " + path(name)); got != "77" {
+			t.Errorf("%s reads %s", name, got)
+		}
+	}
+	in("echo 88 >" + path(drifting))
+	x.peer.Await(t, ids[leased], command.Reverted, 20*pace())
+	x.peer.Await(t, ids[drifting], command.Drifted, 20*pace())
+	rig.Write(t, x.actor.KillFile, "")
+	x.peer.Await(t, ids[killed], command.Reverted, 5*pace())
+	for name, want := range map[string]string{leased: before[leased], killed: before[killed], drifting: "88"} {
+		if got := in("cat " + path(name)); got != want {
+			t.Errorf("in the end %s reads %s, want %s", name, got, want)
+		}
+	}
+	c := x.send(t, command.Action{Name: "sysctl", Target: command.Target{Sysctl: "vm.swappiness"}, Value: 10}, time.Minute)
+	x.peer.Await(t, c.ID, command.Refused, 10*time.Second)
+}
+
+// knobScript keeps a number for each target in a file.
+const knobScript = `#!/bin/sh
+f=STORE/$(echo "$2" | tr / _)
+case "$1" in
+get) cat "$f" ;;
+set) printf %s "$3" >"$f" ;;
+esac
+`
+
+// A program that the permissions declare sets a value, gives it back when the lease ends and by the kill file, and leaves it alone
+// where somebody else has set it. A program that is not the one that was declared does not run.
+func TestActorPlugin(t *testing.T) {
+	dir := rig.Folder(t)
+	exe := filepath.Join(dir, "knob")
+	script := strings.ReplaceAll(knobScript, "STORE", dir)
+	rig.Write(t, exe, script)
+	declared := func(content string) string {
+		return fmt.Sprintf("plugins:\n  - {name: knob, exe: %s, sha256: %x, user: root, get: [get, '{target}'], set: [set, '{target}', '{value}'], timeout: 20s}\n", exe, sha256.Sum256([]byte(content)))
+	}
+	target := func(name string) command.Target { return command.Target{Unit: name + ".service"} }
+	store := func(name string) string { return filepath.Join(dir, "unit_"+name+".service") }
+	var grants []string
+	for _, name := range []string{"leased", "killed", "drifting"} {
+		rig.Write(t, store(name), "40")
+		grants = append(grants, rig.Grant("'plugin:knob'", target(name), 1, 100))
+	}
+	x := newApproved(t, declared(script), nil, grants...)
+	act := func(name string) command.Action {
+		return command.Action{Name: "plugin:knob", Target: target(name), Value: 7}
+	}
+	ids := map[string]string{}
+	for name, lease := range map[string]time.Duration{"leased": 3 * pace(), "drifting": 3 * pace(), "killed": 5 * time.Minute} {
+		ids[name] = x.do(t, act(name), lease).ID
+		if got := rig.Read(t, store(name)); got != "7" {
+			t.Errorf("%s holds %s", name, got)
+		}
+	}
+	rig.Write(t, store("drifting"), "55")
+	x.peer.Await(t, ids["leased"], command.Reverted, 20*pace())
+	x.peer.Await(t, ids["drifting"], command.Drifted, 20*pace())
+	rig.Write(t, x.actor.KillFile, "")
+	x.peer.Await(t, ids["killed"], command.Reverted, 20*pace())
+	for name, want := range map[string]string{"leased": "40", "killed": "40", "drifting": "55"} {
+		if got := rig.Read(t, store(name)); got != want {
+			t.Errorf("in the end %s holds %s, want %s", name, got, want)
+		}
+	}
+	if err := os.Remove(x.actor.KillFile); err != nil {
+		t.Fatal(err)
+	}
+	rig.Until(t, 5*pace(), "the actor goes on", func() string {
+		if x.peer.Report().Killed {
+			return "it reports that it is stopped"
+		}
+		return ""
+	})
+	rig.Write(t, exe, script+"echo 1 >"+filepath.Join(dir, "harm")+"\n")
+	c := x.send(t, act("leased"), time.Minute)
+	if r := x.peer.Await(t, c.ID, command.Refused, 10*time.Second); r.Reason != command.ReasonDenied {
+		t.Errorf("another file is refused as %s: %s", r.Reason, r.Detail)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "harm")); err == nil {
+		t.Error("another file ran")
 	}
 }

@@ -17,9 +17,11 @@ import (
 
 // helpers are the other programs that this test program can be.
 var helpers = map[string]func(args []string) error{
+	"direct":      direct,
 	"exporter":    exporter,
 	"hog":         hog,
 	"knock":       knocking,
+	"nap":         nap,
 	"spin":        spin,
 	"spin-pinned": spinPinned,
 }

@@ -29,13 +29,16 @@ func firstStep(s *Situation, c, p *Contender) (proposal *Proposal, limitable boo
 				if permission.MaxLease > 0 {
 					lease = min(lease, permission.MaxLease)
 				}
+				if spec.Risk >= command.R3 {
+					lease = 0 // there is nothing to end
+				}
 				out := &Proposal{
 					Action: action, Component: c.Component, Risk: spec.Risk, Lease: lease, Verify: step.Verify,
 					Former: Former{Cores: c.Cores, Delay: c.Delay},
 				}
 				// A host bounds the length of a release as it bounds a lease: one that would be too long is given up.
 				out.Release = s.Policy.Times.Release
-				if r := out.Release; r.Step <= 0 || permission.MaxLease > 0 && r.Every > permission.MaxLease/time.Duration((100+r.Step-1)/r.Step) {
+				if r := out.Release; r.Step <= 0 || spec.Risk >= command.R3 || permission.MaxLease > 0 && r.Every > permission.MaxLease/time.Duration((100+r.Step-1)/r.Step) {
 					out.Release = command.Release{}
 				}
 				if p != nil {
@@ -59,6 +62,8 @@ func barred(s *Situation, step Step, c *Contender) string {
 	switch {
 	case !ok:
 		return "no such action"
+	case spec.Risk >= command.R3 && s.Policy.Mode == Auto:
+		return "it cannot be taken back: no policy does it by itself"
 	case spec.Risk > s.Actor.MaxRisk:
 		return fmt.Sprintf("the host permits no more than %s, this is %s", s.Actor.MaxRisk, spec.Risk)
 	}
