@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
 )

@@ -80,6 +80,10 @@ type Set struct {
 	Affinity *Affinity
 	Weight   *CPU
 	Quota    *CPU
+
+	// Of services, through systemd.
+	Start, Stop, Restart *Unit
+	MemoryHigh, TasksMax *UnitProperty
 }
 
 // New returns the actuators. A hierarchy that is missing shows in Able, not here.
@@ -92,5 +96,9 @@ func New(cfg Config) *Set {
 		Affinity: &Affinity{proc: procfs{cfg.Proc}, groups: groups, self: os.Getpid()},
 		Weight:   &CPU{groups: groups, files: weightFiles(groups.version), property: "CPUWeight", perUnit: 1},
 		Quota:    &CPU{groups: groups, files: quotaFiles(groups.version), property: "CPUQuotaPerSecUSec", perUnit: 10000},
+
+		Start: newUnit(cfg, Start), Stop: newUnit(cfg, Stop), Restart: newUnit(cfg, Restart),
+		MemoryHigh: newUnitProperty(cfg, "memory", "MemoryHigh", 1<<20, memoryHighFiles),
+		TasksMax:   newUnitProperty(cfg, "pids", "TasksMax", 1, tasksFiles),
 	}
 }

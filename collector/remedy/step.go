@@ -90,6 +90,8 @@ func knob(s *Situation, step Step, c, p *Contender) (command.Action, *command.Pe
 		targets, reason = groupTargets(s, c, c.Cgroup)
 	case "process.affinity":
 		targets, reason = affinityTargets(s, c)
+	case "unit.stop", "unit.restart", "unit.memory-high", "unit.tasks-max":
+		targets, reason = unitTargets(s, c)
 	default:
 		return a, nil, "this planner does not know how to take it"
 	}
@@ -186,6 +188,22 @@ func groupTargets(s *Situation, c *Contender, dir string) ([]command.Target, str
 		out = append(out, command.Target{Unit: base})
 	}
 	return append(out, command.Target{Cgroup: dir}), ""
+}
+
+// unitTargets is the component's own unit: what is done to it must reach nothing else.
+func unitTargets(s *Situation, c *Contender) ([]command.Target, string) {
+	if c.Target.Kind() != command.OnUnit {
+		return nil, "it is not a unit of systemd"
+	}
+	if c.Guarantee > 0 {
+		return nil, fmt.Sprintf("%g cores are guaranteed to it", c.Guarantee)
+	}
+	if c.Cgroup != "" {
+		if _, why := groupTargets(s, c, c.Cgroup); why != "" {
+			return nil, why
+		}
+	}
+	return []command.Target{c.Target}, ""
 }
 
 func affinityTargets(s *Situation, c *Contender) ([]command.Target, string) {

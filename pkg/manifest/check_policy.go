@@ -84,6 +84,13 @@ func checkRunbook(c *checker, r *Runbook) {
 		if s.Action == "" {
 			continue
 		}
+		if s.bare() {
+			if s.To != nil || s.CPUs != nil {
+				c.problem(at, fmt.Sprintf("%s takes no value", s.Action), "leave out to and cpus")
+			}
+			c.verify(at, s.Verify)
+			continue
+		}
 		if wrong != nil {
 			c.problem(at+"."+other, fmt.Sprintf("%s is not a parameter of %s", other, s.Action), "it takes "+want)
 		}
@@ -97,6 +104,10 @@ func checkRunbook(c *checker, r *Runbook) {
 			most, percent = 100, true
 		case "cpu.quota":
 			most, percent = 102400, true
+		case "unit.memory-high":
+			least, most = 16, 1<<30
+		case "unit.tasks-max":
+			most = 4194304
 		}
 		hint := fmt.Sprintf("a whole number from %d to %d", least, most)
 		if percent {
@@ -109,10 +120,14 @@ func checkRunbook(c *checker, r *Runbook) {
 		if diff := whole - float64(v); value.IsPercent() != percent || v < least || v > most || diff > 1e-6 || diff < -1e-6 {
 			c.problem(at+"."+want, fmt.Sprintf("%s is not a value of %s", value, s.Action), hint)
 		}
-		if v := s.Verify; v != nil {
-			c.signal(at+".verify.signal", v.Signal)
-			c.exactlyOne(at+".verify", "above and below", v.Above != nil, v.Below != nil)
-		}
+		c.verify(at, s.Verify)
+	}
+}
+
+func (c *checker) verify(at string, v *Verify) {
+	if v != nil {
+		c.signal(at+".verify.signal", v.Signal)
+		c.exactlyOne(at+".verify", "above and below", v.Above != nil, v.Below != nil)
 	}
 }
 

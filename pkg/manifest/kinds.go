@@ -270,10 +270,10 @@ type Runbook struct {
 	Steps []Step `json:"steps" manifest:"required"`
 }
 
-// Step is one action. To is the value of cpu.weight (1-10000) and cpu.quota (percent of one CPU), CPUs that of
-// process.affinity (percent of the CPUs allowed).
+// Step is one action. To is the value of cpu.weight (1-10000), cpu.quota (percent of one CPU), unit.memory-high (MiB) and
+// unit.tasks-max, CPUs that of process.affinity (percent of the CPUs allowed); unit.stop and unit.restart take none.
 type Step struct {
-	Action string    `json:"action" manifest:"required,enum=cpu.quota|cpu.weight|process.affinity"`
+	Action string    `json:"action" manifest:"required,enum=cpu.quota|cpu.weight|process.affinity|unit.memory-high|unit.restart|unit.stop|unit.tasks-max"`
 	To     *Quantity `json:"to,omitempty"`
 	CPUs   *Quantity `json:"cpus,omitempty"`
 	Verify *Verify   `json:"verify,omitempty"`
@@ -286,6 +286,8 @@ func (s *Step) Value() int64 {
 		q = s.CPUs
 	}
 	switch {
+	case s.bare():
+		return 1
 	case q == nil:
 		return 0
 	case q.IsPercent():
@@ -293,6 +295,9 @@ func (s *Step) Value() int64 {
 	}
 	return int64(q.Value())
 }
+
+// bare reports whether the action takes no value.
+func (s *Step) bare() bool { return s.Action == "unit.stop" || s.Action == "unit.restart" }
 
 // Verify is how the outcome of a step is judged; exactly one of Above and Below is set.
 type Verify struct {

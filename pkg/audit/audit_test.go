@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 )
 
 func clock() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) }

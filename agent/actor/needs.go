@@ -1,0 +1,141 @@
+package actor
+
+import (
+	"bufio"
+	"cmp"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/evenkeel/evenkeel/agent/confine"
+)
+
+// need is what an action takes of the process: to act and to take back.
+type need struct {
+	keep     map[string]string // capabilities, and what for
+	cgroups  bool              // writes below the cgroup hierarchies
+	write    []string          // other folders that it writes below
+	anyFile  string            // why its files are not known here
+	programs string            // why it starts programs
+}
+
+const (
+	othersFiles    = "write cgroup files that belong to another user"
+	othersTasks    = "change tasks of other users"
+	othersPrograms = "see which program a process runs"
+)
+
+var (
+	groupFiles = need{keep: map[string]string{"CAP_DAC_OVERRIDE": othersFiles}, cgroups: true}
+	tasks      = need{keep: map[string]string{"CAP_SYS_NICE": othersTasks, "CAP_SYS_PTRACE": othersPrograms}}
+	network    = need{keep: map[string]string{"CAP_NET_ADMIN": "change traffic rules"}}
+)
+
+// needs has the actions by name or, with a dot or colon at the end, by family. A name that is in no row keeps everything:
+// least privilege must not be bought with an action that works in tests alone.
+var needs = map[string]need{
+	"cgroup.freeze": groupFiles,
+	"cpu.":          groupFiles,
+	"cpuset.":       groupFiles,
+	"io.":           groupFiles,
+	"memory.":       groupFiles,
+	"pids.":         groupFiles,
+	"unit.":         groupFiles, // systemd does it on the word of this user; a property that systemd forgot is written back here
+	"process.":      tasks,
+	"process.oom": {
+		keep:  map[string]string{"CAP_SYS_RESOURCE": "lower an OOM score again", "CAP_DAC_OVERRIDE": "write files of other users' processes", "CAP_SYS_PTRACE": othersPrograms},
+		write: []string{"/proc"},
+	},
+	"sysctl.":  {keep: map[string]string{"CAP_NET_ADMIN": "set network sysctls"}, write: []string{"/proc/sys"}},
+	"haproxy.": {keep: map[string]string{"CAP_DAC_OVERRIDE": "speak to HAProxy's socket"}},
+	"ipvs.":    network,
+	"nft.":     network,
+	"tc.":      network,
+	"nginx.":   {keep: map[string]string{"CAP_DAC_OVERRIDE": "write nginx' files", "CAP_KILL": "have nginx reload"}, anyFile: "nginx' files stand in the permissions", programs: "nginx -t"},
+}
+
+// needOf finds an action's row: the whole name, or the longest family that it belongs to.
+func needOf(action string) (need, bool) {
+	if n, ok := needs[action]; ok {
+		return n, true
+	}
+	for i := len(action) - 1; i > 0; i-- {
+		if action[i] == '.' || action[i] == ':' {
+			if n, ok := needs[action[:i+1]]; ok {
+				return n, true
+			}
+		}
+	}
+	return need{}, false
+}
+
+// rulesFor are the rules of confinement under which some actions can be carried out and taken back.
+func rulesFor(actions []string, cgroups []string) confine.Rules {
+	r := confine.Rules{Keep: map[string]string{}}
+	why := map[string][]string{}
+	for _, a := range slices.Compact(slices.Sorted(slices.Values(actions))) {
+		n, ok := needOf(a)
+		if !ok {
+			r.KeepAll = a + " needs what is not told here"
+			r.AnyFile, r.Programs = r.KeepAll, r.KeepAll
+			continue
+		}
+		for name, what := range n.keep {
+			r.Keep[name] = cmp.Or(r.Keep[name], what)
+			why[name] = append(why[name], a)
+		}
+		if n.cgroups {
+			r.Write = append(r.Write, cgroups...)
+		}
+		r.Write = append(r.Write, n.write...)
+		r.AnyFile, r.Programs = cmp.Or(r.AnyFile, n.anyFile), cmp.Or(r.Programs, n.programs)
+	}
+	for name, users := range why {
+		r.Keep[name] += ", for " + strings.Join(users, ", ")
+	}
+	slices.Sort(r.Write)
+	r.Write = slices.Compact(r.Write)
+	return r
+}
+
+// confinement is what this actor keeps, under its permissions and with what it holds from before.
+func (e *engine) confinement(s Settings) confine.Rules {
+	var actions []string
+	for _, g := range e.perm.Actions {
+		actions = append(actions, g.Action)
+	}
+	for l := range maps.Values(e.s.Leases) {
+		actions = append(actions, l.Action.Name)
+	}
+	r := rulesFor(actions, cgroupMounts("/proc/self/mounts"))
+	r.Write = append(r.Write, s.State, s.Audit, filepath.Dir(s.Socket))
+	slices.Sort(r.Write)
+	r.Write = slices.Compact(r.Write)
+	return r
+}
+
+// lacking says why an action that became permitted later cannot be carried out by this process.
+func (e *engine) lacking(rep *confine.Report, action string) string {
+	if lacks := rep.Lacks(rulesFor([]string{action}, cgroupMounts("/proc/self/mounts"))); lacks != "" {
+		return action + " was not permitted when this actor started, which then gave up " + lacks + ": restart evenkeel-actor"
+	}
+	return ""
+}
+
+// cgroupMounts lists where the cgroup hierarchies are.
+func cgroupMounts(file string) []string {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var out []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if x := strings.Fields(s.Text()); len(x) > 2 && (x[2] == "cgroup" || x[2] == "cgroup2") {
+			out = append(out, x[1])
+		}
+	}
+	return out
+}
