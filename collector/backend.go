@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/api"
-	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
@@ -22,6 +21,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/collector/session"
 	"github.com/evenkeel/evenkeel/collector/store"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/identity"
 	"github.com/evenkeel/evenkeel/pkg/manifest"

@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/api"
-	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
@@ -35,6 +34,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/session"
 	"github.com/evenkeel/evenkeel/collector/state"
 	"github.com/evenkeel/evenkeel/collector/store"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/client"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/identity"

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
@@ -20,6 +19,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/roster"
 	"github.com/evenkeel/evenkeel/collector/session"
 	"github.com/evenkeel/evenkeel/collector/state"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/chain"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/identity"
