@@ -347,26 +347,6 @@ func (b actions) Get(_ context.Context, id string) (api.Action, error) {
 	return b.one(b.executor.Action(id))
 }
 
-// Approve passes a person's yes on. Whoever wrote the policy has said yes already: the other one must come from somebody else.
-func (b actions) Approve(ctx context.Context, id string, yes api.Approval) (api.Action, error) {
-	a, err := b.executor.Action(id)
-	if err != nil {
-		return api.Action{}, translate(err)
-	}
-	if policy, err := b.keeper.Get(string(manifest.KindRemediationPolicy), a.Policy); err == nil && policy.ChangedBy == yes.By {
-		return api.Action{}, fmt.Errorf("%w: %s applied policy %s, so somebody else has to approve what it asks for: evenkeel token create --role approver --name NAME gives another person access",
-			api.ErrRefused, yes.By, a.Policy)
-	}
-	if yes.Key == "" {
-		return b.one(b.executor.Approve(ctx, id, yes.Hash, yes.By))
-	}
-	key, err := command.ParsePublicKey(yes.Key)
-	if err != nil {
-		return api.Action{}, fmt.Errorf("%w: key: %w", api.ErrInvalid, err)
-	}
-	return b.one(b.executor.ApproveWithKey(ctx, id, yes.Hash, yes.By, key, yes.Signature))
-}
-
 func (b actions) Deny(ctx context.Context, id, by, reason string) (api.Action, error) {
 	return b.one(b.executor.Deny(ctx, id, by, reason))
 }

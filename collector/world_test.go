@@ -64,7 +64,7 @@ func (w *world) Send(host string, e command.Envelope) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sent = append(w.sent, sentCommand{host, c})
+	w.sent = append(w.sent, sentCommand{host, c.Command})
 	return nil
 }
 

@@ -303,14 +303,17 @@ func TestNeeds(t *testing.T) {
 			}
 		}
 	}
-	r := rulesFor([]string{"cpu.weight", "process.affinity", "cpu.quota"}, []string{"/cg"})
+	r := rulesFor([]use{{"cpu.weight", command.OnUnit}, {"process.affinity", command.OnCgroup}, {"cpu.quota", command.OnUnit}}, []string{"/cg"})
 	if len(r.Keep) != 3 || r.KeepAll != "" || !slices.Equal(r.Write, []string{"/cg"}) || r.AnyFile != "" {
 		t.Errorf("%+v", r)
 	}
 	if !strings.HasSuffix(r.Keep["CAP_DAC_OVERRIDE"], "for cpu.quota, cpu.weight") {
 		t.Errorf("%q", r.Keep["CAP_DAC_OVERRIDE"])
 	}
-	if r = rulesFor([]string{"cpu.weight", "plugin:x"}, nil); r.KeepAll == "" || r.AnyFile == "" || r.Programs == "" {
+	if r = rulesFor([]use{{"cpu.weight", command.OnUnit}, {"plugin:x", command.OnHost}}, nil); r.KeepAll == "" || r.AnyFile == "" || r.Programs == "" {
+		t.Errorf("%+v", r)
+	}
+	if r = rulesFor([]use{{"process.affinity", command.OnProcess}}, nil); r.AnyFile != landlockHides || r.KeepAll != "" {
 		t.Errorf("%+v", r)
 	}
 	if r = rulesFor(nil, nil); len(r.Keep) != 0 {

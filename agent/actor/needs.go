@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/evenkeel/evenkeel/agent/confine"
+	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
 // need is what an action takes of the process: to act and to take back.
@@ -71,12 +72,25 @@ func needOf(action string) (need, bool) {
 	return need{}, false
 }
 
+// use is one action on one kind of target.
+type use struct {
+	action string
+	kind   command.TargetKind
+}
+
+// Landlock has the kernel treat other processes as a debugger would be treated, so their programs cannot be told.
+const landlockHides = "Landlock would hide which program a process runs"
+
 // rulesFor are the rules of confinement under which some actions can be carried out and taken back.
-func rulesFor(actions []string, cgroups []string) confine.Rules {
+func rulesFor(uses []use, cgroups []string) confine.Rules {
 	r := confine.Rules{Keep: map[string]string{}}
 	why := map[string][]string{}
-	for _, a := range slices.Compact(slices.Sorted(slices.Values(actions))) {
+	for _, u := range uses {
+		a := u.action
 		n, ok := needOf(a)
+		if u.kind == command.OnProcess {
+			r.AnyFile = cmp.Or(r.AnyFile, landlockHides)
+		}
 		if !ok {
 			r.KeepAll = a + " needs what is not told here"
 			r.AnyFile, r.Programs = r.KeepAll, r.KeepAll
@@ -84,7 +98,9 @@ func rulesFor(actions []string, cgroups []string) confine.Rules {
 		}
 		for name, what := range n.keep {
 			r.Keep[name] = cmp.Or(r.Keep[name], what)
-			why[name] = append(why[name], a)
+			if !slices.Contains(why[name], a) {
+				why[name] = append(why[name], a)
+			}
 		}
 		if n.cgroups {
 			r.Write = append(r.Write, cgroups...)
@@ -93,6 +109,7 @@ func rulesFor(actions []string, cgroups []string) confine.Rules {
 		r.AnyFile, r.Programs = cmp.Or(r.AnyFile, n.anyFile), cmp.Or(r.Programs, n.programs)
 	}
 	for name, users := range why {
+		slices.Sort(users)
 		r.Keep[name] += ", for " + strings.Join(users, ", ")
 	}
 	slices.Sort(r.Write)
@@ -102,23 +119,34 @@ func rulesFor(actions []string, cgroups []string) confine.Rules {
 
 // confinement is what this actor keeps, under its permissions and with what it holds from before.
 func (e *engine) confinement(s Settings) confine.Rules {
-	var actions []string
-	for _, g := range e.perm.Actions {
-		actions = append(actions, g.Action)
-	}
+	uses := usesOf(e.perm.Actions)
 	for l := range maps.Values(e.s.Leases) {
-		actions = append(actions, l.Action.Name)
+		uses = append(uses, use{l.Action.Name, l.Action.Target.Kind()})
 	}
-	r := rulesFor(actions, cgroupMounts("/proc/self/mounts"))
+	r := rulesFor(uses, cgroupMounts("/proc/self/mounts"))
 	r.Write = append(r.Write, s.State, s.Audit, filepath.Dir(s.Socket))
 	slices.Sort(r.Write)
 	r.Write = slices.Compact(r.Write)
 	return r
 }
 
-// lacking says why an action that became permitted later cannot be carried out by this process.
+func usesOf(grants []Grant) []use {
+	var uses []use
+	for _, g := range grants {
+		for _, t := range g.Targets {
+			if u := (use{g.Action, t.Kind()}); !slices.Contains(uses, u) {
+				uses = append(uses, u)
+			}
+		}
+	}
+	return uses
+}
+
+// lacking says why an action that became permitted later cannot be carried out by this process. Where one target of it
+// cannot be reached, none is: the word on an action is to be simple.
 func (e *engine) lacking(rep *confine.Report, action string) string {
-	if lacks := rep.Lacks(rulesFor([]string{action}, cgroupMounts("/proc/self/mounts"))); lacks != "" {
+	granted := slices.DeleteFunc(slices.Clone(e.perm.Actions), func(g Grant) bool { return g.Action != action })
+	if lacks := rep.Lacks(rulesFor(usesOf(granted), cgroupMounts("/proc/self/mounts"))); lacks != "" {
 		return action + " was not permitted when this actor started, which then gave up " + lacks + ": restart evenkeel-actor"
 	}
 	return ""

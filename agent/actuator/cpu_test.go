@@ -45,7 +45,15 @@ func get(t *testing.T, file string) string {
 	return trimSpace(b)
 }
 
-func apply(t *testing.T, c *CPU, target command.Target, value int64) Change {
+// doer is any actuator.
+type doer interface {
+	Prior(ctx context.Context, t command.Target) (State, error)
+	Write(ctx context.Context, c Change) (State, string, error)
+	Look(ctx context.Context, c Change) (Standing, string, error)
+	Restore(ctx context.Context, c Change) (Standing, string, error)
+}
+
+func apply(t *testing.T, c doer, target command.Target, value int64) Change {
 	t.Helper()
 	state, err := c.Prior(t.Context(), target)
 	if err != nil {
@@ -58,7 +66,7 @@ func apply(t *testing.T, c *CPU, target command.Target, value int64) Change {
 	return ch
 }
 
-func restore(t *testing.T, c *CPU, ch Change, want Standing) {
+func restore(t *testing.T, c doer, ch Change, want Standing) {
 	t.Helper()
 	if s, text, err := c.Restore(t.Context(), ch); err != nil || s != want {
 		t.Fatalf("restore: %s %q %v, want %s", s, text, err, want)

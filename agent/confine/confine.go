@@ -104,7 +104,7 @@ func (rep *Report) Lacks(r Rules) string {
 	if confined && rep.rules.AnyFile == "" {
 		switch missing := slices.DeleteFunc(slices.Clone(r.Write), func(dir string) bool { return slices.Contains(rep.rules.Write, dir) }); {
 		case r.AnyFile != "":
-			out = append(out, "writing elsewhere")
+			out = append(out, "what Landlock withholds")
 		case len(missing) > 0:
 			out = append(out, "writing below "+strings.Join(missing, ", "))
 		}

@@ -47,7 +47,9 @@ func inside(dir string) outcome {
 	// Threads that began before count as well: the goroutine may be on any.
 	o.Inside = say(os.WriteFile(filepath.Join(dir, "in", "f"), []byte("x"), 0o600))
 	o.Outside = say(os.WriteFile(filepath.Join(dir, "out"), []byte("x"), 0o600))
-	o.Exec = say(exec.Command("/bin/true").Run())
+	program := exec.Command("/bin/true")
+	program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stderr, os.Stderr // not /dev/null, which is out of reach too
+	o.Exec = say(program.Run())
 	o.Unshare = say(unix.Unshare(unix.CLONE_NEWUTS))
 	b, _ := os.ReadFile("/proc/self/status")
 	o.Status = map[string]string{}
@@ -68,7 +70,7 @@ func TestApply(t *testing.T) {
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "EVENKEEL_CONFINED="+dir)
-	cmd.Stderr = os.Stderr
+	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

@@ -45,8 +45,8 @@ type host struct {
 	mask, otherMask               unix.CPUSet // as they should be
 }
 
-// binary finds the actor beside this program.
-func binary() (string, error) {
+// actorBinary finds the actor beside this program.
+func actorBinary() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
@@ -181,15 +181,13 @@ func readFrame(r io.Reader) (*agentv1.ActorFrame, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
 	}
-	b := make([]byte, binary4(head))
+	b := make([]byte, binary.BigEndian.Uint32(head[:]))
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, err
 	}
 	f := &agentv1.ActorFrame{}
 	return f, proto.Unmarshal(b, f)
 }
-
-func binary4(b [4]byte) uint32 { return binary.BigEndian.Uint32(b[:]) }
 
 func framed(b []byte) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...) }
 

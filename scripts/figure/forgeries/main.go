@@ -27,7 +27,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "forgeries: %q is not %s\n", flag.Arg(0), name)
 		os.Exit(2)
 	}
-	bin, err := binary()
+	bin, err := actorBinary()
 	if err != nil {
 		report.Fail(name, err)
 	}
