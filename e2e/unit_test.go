@@ -92,7 +92,7 @@ func insideUnits(t *testing.T) {
 	}
 
 	before = invocation()
-	once := approved("unit.restart", 0)
+	approved("unit.restart", 0)
 	if active() != "active" || invocation() == before {
 		t.Errorf("after its restart it is %s, invocation %s", active(), invocation())
 	}
