@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +134,58 @@ func TestKeyring(t *testing.T) {
 		again.ring.tell()
 		if len(again.heard) != 1 || again.heard[0].Of != own {
 			t.Errorf("after a restart: %+v", again.heard)
+		}
+	})
+}
+
+// From a runbook in the map to a command that the host believes: what needs an approver's key is proposed, waits with the
+// bytes that the API shows, and goes out with the signature of somebody other than the policy's author.
+func TestApprovalByKeyThroughTheCollector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := strings.Replace(shopMap, "{hosts: {names: [a]}, cgroup: /demo/batch}", "{hosts: {names: [a]}, unit: batch.service}", 1)
+		text = strings.Replace(text, "{action: cpu.weight, to: 10, verify:", "{action: unit.stop, verify:", 1)
+		w := newWorld(t, state.NewMemory(), text)
+		defer w.stop()
+		key, err := identity.NewSigningKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public := key.Public().(ed25519.PublicKey)
+		w.approvers = []ed25519.PublicKey{public}
+		b, ctx := actions{w.backend()}, t.Context()
+		a := w.shop()
+		w.fleet.Event("a", session.Actor{At: time.Now(), Report: command.ActorReport{
+			Present: true, Incarnation: "inc-a", PermissionsHash: make([]byte, 32), MaxRisk: command.R2, Approvers: []string{command.FormatPublicKey(public)},
+			Permissions: []command.Permission{{Action: "unit.stop", Targets: []command.Target{{Unit: "batch.service"}}, Min: 1, Max: 1, MaxLease: time.Minute, Rate: "20/5m"}},
+		}})
+		a.run(15)
+		a.crowded()
+		a.run(4)
+		list, err := b.List(ctx)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		x := list[0]
+		if x.Phase != "awaiting approval" || !x.NeedsKey || command.HashBody(x.CommandBody) != x.CommandHash || len(x.Approvers) != 1 || len(w.commands(command.Apply)) != 0 {
+			t.Fatalf("%+v", x)
+		}
+		yes := api.Approval{Hash: x.CommandHash, By: "ada", Key: command.FormatPublicKey(public), Signature: command.Approve(x.CommandBody, key).Sig}
+		for name, wrong := range map[string]api.Approval{
+			"no key":      {Hash: yes.Hash, By: yes.By},
+			"the author":  {Hash: yes.Hash, By: "test", Key: yes.Key, Signature: yes.Signature},
+			"other bytes": {Hash: yes.Hash, By: yes.By, Key: yes.Key, Signature: command.Approve([]byte("x"), key).Sig},
+		} {
+			if _, err := b.Approve(ctx, x.ID, wrong); !errors.Is(err, api.ErrRefused) && !errors.Is(err, api.ErrConflict) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if x, err = b.Approve(ctx, x.ID, yes); err != nil || x.Phase != "running" || x.CommandBody != nil {
+			t.Fatalf("%+v, %v", x, err)
+		}
+		synctest.Wait()
+		sent := w.commands(command.Apply) // the world believes no command without its approver
+		if len(sent) != 1 || sent[0].ID != x.ID || sent[0].Action.Name != "unit.stop" {
+			t.Fatalf("%+v", sent)
 		}
 	})
 }

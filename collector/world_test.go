@@ -40,10 +40,11 @@ type world struct {
 	cancel   context.CancelFunc
 	all      sync.WaitGroup
 
-	mu    sync.Mutex
-	sent  []sentCommand
-	watch map[string][]session.Watch
-	asked []string // observers that were asked about hosts: "agent/b about a"
+	mu        sync.Mutex
+	sent      []sentCommand
+	watch     map[string][]session.Watch
+	asked     []string            // observers that were asked about hosts: "agent/b about a"
+	approvers []ed25519.PublicKey // whom the hosts list
 }
 
 // reachable leaves the answer to the test.
@@ -58,7 +59,7 @@ type sentCommand struct {
 }
 
 func (w *world) Send(host string, e command.Envelope) error {
-	c, err := command.Trust{SigningRoot: w.roster.SigningKey().Public().(ed25519.PublicKey)}.Verify(e, time.Now())
+	c, err := command.Trust{SigningRoot: w.roster.SigningKey().Public().(ed25519.PublicKey), Approvers: w.approvers}.Verify(e, time.Now())
 	if err != nil {
 		w.Errorf("a command that no actor would believe was sent: %v", err)
 	}
