@@ -54,8 +54,9 @@ type Actor struct {
 	engine *engine
 
 	calls    chan call
-	primary  *peer  // who said hello last; loop only
-	reported []byte // what it was told of us last; loop only
+	server   *server // nil before it listens
+	primary  *peer   // who said hello last; loop only
+	reported []byte  // what it was told of us last; loop only
 }
 
 // New checks the settings and opens nothing.
@@ -134,6 +135,7 @@ func (a *Actor) Run(ctx context.Context) error {
 		a.engine.unable = func(action string) string { return a.engine.lacking(&rep, action) }
 	}
 	s := &server{listener: listener, allowed: allowed, calls: a.calls, clock: a.cfg.Clock, log: a.cfg.Log, peers: map[*peer]bool{}}
+	a.server = s
 	// A peer is served until its last word is written, however much it says meanwhile.
 	serving, end := context.WithCancel(work)
 	defer end()
@@ -148,6 +150,7 @@ func (a *Actor) Run(ctx context.Context) error {
 	s.stop()
 	end()
 	s.wait.Wait()
+	a.note()
 	a.cfg.Log.Info("actor stopped")
 	return err
 }
@@ -165,12 +168,28 @@ func (a *Actor) loop(ctx, work context.Context, served <-chan error) error {
 		case c := <-a.calls:
 			a.serve(work, c)
 		case <-ticker.C:
+			a.note()
 			a.engine.tick(work)
 			if beats++; beats%5 == 0 {
 				a.engine.reload()
 			}
 		}
 		a.tell()
+	}
+}
+
+// note writes who was turned away at the socket to the trail.
+func (a *Actor) note() {
+	if a.server == nil {
+		return
+	}
+	now := a.cfg.Clock().Wall
+	for o, n := range a.server.takeOddities() {
+		who := fmt.Sprintf("uid %d", o.uid)
+		if o.uid == manyUsers {
+			who = "many users"
+		}
+		a.engine.trail.turnedAway(now, who, o.why, n)
 	}
 }
 

@@ -47,7 +47,7 @@ type Capabilities struct {
 	Leases          []Held   `json:"leases"`
 	// RevokedKeys are not believed: those of the permissions file and those that were revoked by command.
 	RevokedKeys []string `json:"revokedKeys"`
-	// Process is what the running actor keeps of its privileges, or what one that starts now would keep.
+	// Process is what the running actor keeps of its privileges; nil where none runs.
 	Process *confine.Report `json:"process,omitempty"`
 	Audit   *AuditHead      `json:"audit,omitempty"` // of the running actor
 }

@@ -320,3 +320,43 @@ func TestNeeds(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Who is turned away at the socket stands in the trail with its number, and a start and a stop beside it.
+func TestTrailOfTheSocket(t *testing.T) {
+	x := start(t, t.TempDir())
+	for range 3 {
+		a := connect(t, x.cfg.Socket)
+		if _, err := a.conn.Write([]byte{0, 0, 0, 0}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readFrame(a.conn); err == nil {
+			t.Fatal("a frame of no length is answered")
+		}
+	}
+	if err := x.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{}
+	for i := range 3 * mostOddities {
+		s.turnedAway(uint32(i), notAllowed)
+	}
+	odd := s.takeOddities()
+	if n := odd[oddity{manyUsers, notAllowed}]; len(odd) != mostOddities+1 || n != 2*mostOddities || len(s.takeOddities()) != 0 {
+		t.Errorf("%d kinds, %d by many users", len(odd), n)
+	}
+	text, err := os.ReadFile(filepath.Join(x.cfg.Settings.withDefaults().Audit, "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied := 0
+	if _, err := audit.Verify(bytes.NewReader(text), func(e audit.Entry) {
+		if e.Subject == "socket" && e.Outcome == "denied" && strings.Contains(e.Detail, notAFrame) {
+			denied++
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if denied == 0 || denied > 2 || !bytes.Contains(text, []byte(`"what":"start"`)) || !bytes.Contains(text, []byte(`"what":"stop"`)) {
+		t.Errorf("%d lines about frames in\n%s", denied, text)
+	}
+}

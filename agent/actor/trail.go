@@ -123,22 +123,35 @@ func (t *trail) entry(who string, x entry, s *state) {
 
 // deny counts a denial and writes it if nothing like it was written lately.
 func (t *trail) deny(at time.Time, who, subject string, why *command.Refusal) {
-	if t == nil {
-		return
+	if t != nil {
+		t.count(at, who, subject, string(why.Reason), why.Error(), 1)
 	}
+}
+
+// turnedAway is deny for those who did not come as far as a command.
+func (t *trail) turnedAway(at time.Time, who, why string, times int) {
+	if t != nil {
+		t.count(at, who, "socket", why, why, times)
+	}
+}
+
+func (t *trail) count(at time.Time, who, subject, reason, detail string, times int) {
 	t.flush(at, false)
-	key := denial{who, subject, string(why.Reason)}
+	key := denial{who, subject, reason}
 	if len(t.denied) >= mostDenials && t.denied[key] == nil {
 		key = denial{"many", "many", "many"}
 	}
 	d := t.denied[key]
-	if d != nil {
-		d.more++
-		d.last, d.detail = at, why.Error()
-		return
+	if d == nil {
+		d = &repeated{since: at}
+		t.denied[key] = d
+		t.append(at, who, "command", subject, "denied", detail)
+		times--
 	}
-	t.denied[key] = &repeated{since: at}
-	t.append(at, who, "command", subject, "denied", why.Error())
+	if times > 0 {
+		d.more += uint64(times)
+		d.last, d.detail = at, detail
+	}
 }
 
 // flush writes the counts whose window is over, or all.
