@@ -183,7 +183,7 @@ func TestSettings(t *testing.T) {
 	}
 	want := Settings{
 		Host: "web1", State: "/var/lib/evenkeel-actor", Permissions: "/etc/evenkeel/p/permissions.yaml", KillFile: "/etc/evenkeel/p/kill",
-		Socket: "/var/lib/evenkeel-actor/actor.sock",
+		Socket: "/var/lib/evenkeel-actor/actor.sock", Audit: "/var/lib/evenkeel-actor/audit",
 	}
 	if s != want {
 		t.Fatalf("%+v", s)
