@@ -26,7 +26,7 @@ func TestCgroupsOfVersion2(t *testing.T) {
 
 // The same kernel for all other actions on groups, their processes and the host.
 func TestCatalogueOfVersion2(t *testing.T) {
-	rig.PlainVM(t, "^TestActor(Catalogue|Thaws|Freeze|Sysctl|Plugin)", 4*time.Minute)
+	rig.PlainVM(t, "^TestActor(Catalogue|Thaws|Freeze|Sysctl|Plugin|KillsA|Relieves)", 4*time.Minute)
 }
 
 // Under a systemd that has a cpu controller, the shipped actor unit changes a unit through systemd, the kernel's file
