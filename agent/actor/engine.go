@@ -671,6 +671,9 @@ func (e *engine) report() command.ActorReport {
 		Revoked: slices.Clone(e.s.Revoked),
 	}
 	for _, k := range e.perm.Trust.Approvers {
+		if slices.Contains(e.perm.Trust.Revoked, command.KeyID(k)) {
+			continue
+		}
 		r.Approvers = append(r.Approvers, command.FormatPublicKey(k))
 	}
 	for _, g := range e.perm.Actions {
