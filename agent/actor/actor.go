@@ -10,7 +10,7 @@
 //
 // It refuses to run programs, to take authority from anybody but the permissions file, and to act when that file could
 // have been written by others. It opens one unix socket. Run owns its goroutines: the loop, which alone touches the
-// engine, the acceptor, and two for each peer.
+// engine, the acceptor, two for each peer, and while the host is written one that looks for the kill file.
 package actor
 
 import (
@@ -112,6 +112,7 @@ func (a *Actor) Run(ctx context.Context) error {
 	}
 	work := context.WithoutCancel(ctx) // taking back goes on while stopping
 	a.engine = newEngine(a.cfg, a.emit)
+	a.engine.untilKilled = a.untilKilled
 	if a.engine.trail, err = openTrail(a.cfg.Audit, a.cfg.Clock().Wall, a.cfg.Log); err != nil {
 		return err
 	}
@@ -245,6 +246,28 @@ func (a *Actor) emit(r command.Result) {
 		// Its writer goes first: the collector waits for this word, and what comes next may take its time.
 		runtime.Gosched()
 	}
+}
+
+// untilKilled returns a context that ends when the kill file appears: the loop, which looks for it, waits meanwhile.
+func (a *Actor) untilKilled(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		ticker := time.NewTicker(beat)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if killFileThere(a.cfg.KillFile) != "" {
+					cancel()
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(); <-gone }
 }
 
 // tell sends the report to the agent if it says anything new.
