@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/evenkeel/evenkeel/e2e/rig"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )

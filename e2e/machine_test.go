@@ -44,7 +44,7 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 }
 
 // insides are the tests that run inside a machine.
-var insides = map[string]func(*testing.T){"systemd": insideSystemd, "units": insideUnits, "approval": insideApproval}
+var insides = map[string]func(*testing.T){"drop-ins": insideDropIns, "systemd": insideSystemd, "units": insideUnits, "approval": insideApproval}
 
 const batchUnit = `[Service]
 ExecStart=%s/e2e.test
