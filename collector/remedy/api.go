@@ -116,85 +116,102 @@ func (e *Executor) history(s *Situation) {
 // Approve lets an action begin. hash must be that of the action as it was shown, so that nobody approves what he did not
 // see. The host must be known and overloaded still, and its actor and permissions those of the plan.
 func (e *Executor) Approve(ctx context.Context, id, hash, who string) (Action, error) {
-	return e.decide(ctx, id, who, "approve", func(en *entry) error {
+	return e.decide(ctx, id, who, "approve", func(en *entry) (Input, error) {
 		actor, ok := e.cfg.Roster.Actor(en.Host)
 		switch {
 		case en.State != AwaitingApproval:
-			return fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
+			return nil, fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
 		case hash != en.Hash:
-			return fmt.Errorf("%w: the hash is not that of action %s", ErrNotNow, id)
+			return nil, fmt.Errorf("%w: the hash is not that of action %s", ErrNotNow, id)
 		case e.kill.On:
-			return fmt.Errorf("%w: the kill switch is on", ErrNotNow)
+			return nil, fmt.Errorf("%w: the kill switch is on", ErrNotNow)
 		case !e.cfg.Signals.Known(en.Host) || !ok:
-			return fmt.Errorf("%w: host %s is silent", ErrNotNow, en.Host)
+			return nil, fmt.Errorf("%w: host %s is silent", ErrNotNow, en.Host)
 		case e.cfg.Signals.Verdict(en.Host, en.Detector) != overload.Overloaded:
-			return fmt.Errorf("%w: %s does not say overloaded any more", ErrNotNow, en.Detector)
+			return nil, fmt.Errorf("%w: %s does not say overloaded any more", ErrNotNow, en.Detector)
 		case actor.Incarnation != en.ActorIncarnation || string(actor.PermissionsHash) != string(en.PermissionsHash):
-			return fmt.Errorf("%w: the actor of host %s or its permissions have changed since", ErrNotNow, en.Host)
+			return nil, fmt.Errorf("%w: the actor of host %s or its permissions have changed since", ErrNotNow, en.Host)
+		case !e.now.Before(en.ApproveBy):
+			return nil, fmt.Errorf("%w: the time for approval is over", ErrNotNow)
 		}
-		e.feed(en, Approved{who, hash})
-		if en.State == AwaitingApproval {
-			return fmt.Errorf("%w: the time for approval is over", ErrNotNow)
-		}
-		return nil
+		return Approved{who, hash}, nil
 	})
 }
 
 // Deny refuses an action that waits for approval.
 func (e *Executor) Deny(ctx context.Context, id, who, why string) (Action, error) {
-	return e.decide(ctx, id, who, "deny", func(en *entry) error {
+	return e.decide(ctx, id, who, "deny", func(en *entry) (Input, error) {
 		if en.State != AwaitingApproval {
-			return fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
+			return nil, fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
 		}
-		e.feed(en, DeniedBy{who, why})
-		return nil
+		return DeniedBy{who, why}, nil
 	})
 }
 
 // Cancel takes an action back: before it was sent it never is, after that it is reverted.
 func (e *Executor) Cancel(ctx context.Context, id, who, why string) (Action, error) {
-	return e.decide(ctx, id, who, "cancel", func(en *entry) error {
+	return e.decide(ctx, id, who, "cancel", func(en *entry) (Input, error) {
 		if en.State.Terminal() || en.State == Reverting {
-			return fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
+			return nil, fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
 		}
-		e.feed(en, CancelledBy{who, why, ReasonCancelled})
-		return nil
+		return CancelledBy{who, why, ReasonCancelled}, nil
 	})
 }
 
-func (e *Executor) decide(ctx context.Context, id, who, what string, f func(*entry) error) (Action, error) {
+// decide gives an action the input that judge makes of a person's word, and returns it once all that follows at once is
+// done and recorded. A word that something overtook on its way is refused.
+func (e *Executor) decide(ctx context.Context, id, who, what string, judge func(*entry) (Input, error)) (Action, error) {
 	var out Action
-	err := e.call(ctx, func(context.Context) error {
+	err := e.call(ctx, func(_ context.Context, answer answer) {
 		en := e.entries[id]
 		if en == nil {
-			return fmt.Errorf("%w: %s", ErrNotFound, id)
+			answer(fmt.Errorf("%w: %s", ErrNotFound, id), nil)
+			return
 		}
-		err := f(en)
-		out = en.clone()
+		end := func(err error) {
+			out = en.clone()
+			outcome, detail := "done", en.Proposal.Text
+			if err != nil {
+				outcome, detail = "refused", err.Error()
+			}
+			answer(err, e.trail.put(who, what, "action/"+id, outcome, detail))
+		}
+		in, err := judge(en)
 		if err != nil {
-			e.audit(who, what, "action/"+id, "refused", err.Error())
-			return err
+			end(err)
+			return
 		}
-		e.audit(who, what, "action/"+id, "done", en.Proposal.Text)
-		return nil
+		took := false
+		e.feedThen(en, in, func(moved bool) { took = moved }, func() {
+			if !took {
+				err = fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
+			}
+			end(err)
+		})
 	})
-	return out, err
+	if err != nil {
+		return Action{}, err
+	}
+	return out, nil
 }
 
 // SetKillSwitch turns the kill switch on or off. On takes every action back, tells every actor to revert everything and
 // to refuse until lifted, and lets nothing begin.
 func (e *Executor) SetKillSwitch(ctx context.Context, on bool, who, reason string) (KillSwitch, error) {
 	var k KillSwitch
-	err := e.call(ctx, func(ctx context.Context) error {
+	err := e.call(ctx, func(ctx context.Context, answer answer) {
 		k = KillSwitch{On: on, By: who, At: e.now, Reason: reason}
-		if err := e.setKill(ctx, k); err != nil {
-			e.audit(who, "killswitch", killKey, "failed", err.Error())
-			return err
+		err := e.setKill(ctx, k)
+		outcome, detail := "done", fmt.Sprintf("on=%t %s", on, reason)
+		if err != nil {
+			outcome, detail = "failed", err.Error()
 		}
-		e.audit(who, "killswitch", killKey, "done", fmt.Sprintf("on=%t %s", on, reason))
-		return nil
+		answer(err, e.trail.put(who, "killswitch", killKey, outcome, detail))
 	})
-	return k, err
+	if err != nil {
+		return KillSwitch{}, err
+	}
+	return k, nil
 }
 
 // KillSwitch returns the kill switch as it stands.
