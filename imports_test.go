@@ -123,6 +123,7 @@ var pure = []string{
 	"collector/recovery",
 	"collector/report",
 	"collector/servicemap",
+	"collector/shed",
 	"collector/simulate",
 	"collector/slo",
 	"collector/starter",

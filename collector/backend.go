@@ -285,7 +285,7 @@ func (b *backend) plan(e *api.Explanation, p *remedy.Plan) string {
 	for i := range p.Candidates {
 		c := &p.Candidates[i]
 		e.Candidates = append(e.Candidates, api.Candidate{
-			Component: c.Component, Host: p.Host, Contribution: c.Contribution(), Value: c.Value, Services: strings.Join(c.Services, ", "),
+			Component: c.Component, Host: p.Host, Contribution: c.Contribution(), Value: c.Value, Loss: c.Loss, Services: strings.Join(c.Services, ", "),
 			Why: c.Why, Action: c.Action, Limitable: c.Limitable, OnMap: c.OnMap, Chosen: c.Chosen,
 		})
 	}

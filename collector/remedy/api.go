@@ -263,6 +263,22 @@ func (e *Executor) Contained(host, detector string) bool {
 	return false
 }
 
+// Squeezed returns the components that an action holds back now, or may, each with its host.
+func (e *Executor) Squeezed() []Held {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []Held
+	for _, a := range e.view {
+		if !a.State.Terminal() && a.State != AwaitingApproval {
+			out = append(out, Held{a.Proposal.Component, a.Host})
+		}
+	}
+	return out
+}
+
+// Held is a component on one host that is held back.
+type Held struct{ Component, Host string }
+
 // ExplainIncident returns the newest plan that was made for an incident: every candidate, every gate, and what was chosen
 // or why nothing was.
 func (e *Executor) ExplainIncident(incident string) (Plan, bool) {

@@ -76,6 +76,49 @@ func TestPlanSqueezesTheLeastValuableContributor(t *testing.T) {
 	}
 }
 
+// crowd is a situation in which several may be squeezed for the server.
+func crowd(choose remedy.Choose, change func(s *remedy.Situation)) remedy.Situation {
+	s := two()
+	s.Policy.Choose = choose
+	s.Contenders = append(s.Contenders, remedy.Contender{
+		Component: "component/index", Target: unit("index.service"), Cgroup: "/system.slice/index.service", Services: []string{"service/search"},
+		Value: remedy.Value{Points: 10}, Cores: 1, Share: 0.4, Delay: 2, Known: true,
+	})
+	s.Actor.Permissions[0].Targets = append(s.Actor.Permissions[0].Targets, unit("index.service"))
+	change(&s)
+	return s
+}
+
+func TestPlanChoosesTheLeastLoss(t *testing.T) {
+	loss := func(v float64) *remedy.Value { return &remedy.Value{Points: v} }
+	for _, c := range []struct {
+		name   string
+		choose remedy.Choose
+		change func(s *remedy.Situation)
+		want   string
+	}{
+		{"by loss", "", func(*remedy.Situation) {}, "component/batch"},
+		{"for what is freed", "", func(s *remedy.Situation) { s.Contenders[1].Cores, s.Contenders[1].Value.Points = 0.3, 5 }, "component/index"},
+		{"least value is named", remedy.LeastValue, func(s *remedy.Situation) { s.Contenders[1].Cores, s.Contenders[1].Value.Points = 0.3, 5 }, "component/batch"},
+		{"a spare replica costs nothing", "", func(s *remedy.Situation) { s.Contenders[2].Value.Points, s.Contenders[2].Loss = 900, loss(0) }, "component/index"},
+		{"a shared database costs what rests on it", "", func(s *remedy.Situation) { s.Contenders[1].Loss = loss(1001) }, "component/index"},
+		{"what a guarantee leaves", "", func(s *remedy.Situation) { s.Contenders[1].Guarantee, s.Contenders[1].Value.Points = 1.5, 2 }, "component/index"},
+		{"the same services", "", func(s *remedy.Situation) {
+			s.Contenders[2].Services, s.Contenders[2].Loss = s.Contenders[0].Services, loss(0)
+		}, "component/batch"},
+	} {
+		p := remedy.MakePlan(crowd(c.choose, c.change))
+		if p.Proposal == nil || p.Proposal.Component != c.want {
+			t.Errorf("%s: %+v %s, want %s", c.name, p.Proposal, p.Refusal, c.want)
+		}
+		for _, cand := range p.Candidates {
+			if cand.Chosen != (cand.Component == c.want) || cand.Why == "" {
+				t.Errorf("%s: %+v", c.name, cand)
+			}
+		}
+	}
+}
+
 func TestPlanRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*remedy.Situation)
