@@ -190,7 +190,7 @@ type Candidate struct {
 	OnMap     bool     `json:"onMap"`
 	Services  []string `json:"services,omitempty"`
 	Value     string   `json:"value"`
-	Loss      string   `json:"loss"`  // an hour without it alone
+	Loss      string   `json:"loss"` // an hour without it alone
 	Cores     float64  `json:"cores"`
 	Share     float64  `json:"share"`
 	Delay     float64  `json:"delay"`
