@@ -307,7 +307,7 @@ type RemediationPolicy struct {
 	Title   string  `json:"title,omitempty"`
 	When    When    `json:"when" manifest:"required"`
 	Hosts   *Hosts  `json:"hosts" manifest:"required"`
-	Choose  string  `json:"choose,omitempty" manifest:"enum=least-loss|least-value-contributor"` // least-loss where not stated
+	Choose  string  `json:"choose,omitempty" manifest:"enum=least-loss|least-value-contributor"` // who loses least, through the map, for what it frees, or whose services are worth least; least-loss where not stated
 	Runbook Ref     `json:"runbook" manifest:"required,ref=runbook"`
 	Mode    string  `json:"mode,omitempty" manifest:"enum=observe|suggest|approve|auto"` // observe where not stated
 	Timing  Timing  `json:"timing,omitzero"`
