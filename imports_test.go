@@ -113,6 +113,7 @@ var pure = []string{
 	"collector/coverage",
 	"collector/effectiveness",
 	"collector/explain",
+	"collector/governor",
 	"collector/incident",
 	"collector/maptest",
 	"collector/outside",

@@ -66,7 +66,8 @@ func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 	s := remedy.Situation{At: now, Host: h.name, HostKnown: d.fleet.Known(h.name)}
 	graph, snapshot := d.health.Graph(), d.snapshot.Load()
 	_, s.Maintenance = snapshot.Maintenance(manifest.RefOf(manifest.KindHost, h.name))
-	losses := d.marginal(h.name, now)
+	losses, groups := d.marginal(h.name, now), d.groups(h.name)
+	s.Fleet = d.around.fleet
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.Actor = h.actor
@@ -85,6 +86,7 @@ func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 		c := remedy.Contender{
 			Component: string(m.Component), Target: target, Cgroup: h.places[string(m.Component)].Cgroup, Value: valueOf(graph.Value(m.Ref, now)),
 		}
+		c.Group = groups[m.Ref]
 		if loss := losses[m.Ref]; loss.Ranked {
 			v := valueOf(loss)
 			c.Loss = &v

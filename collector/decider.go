@@ -64,6 +64,7 @@ type decider struct {
 	policies []policy
 	sent     map[string]watching // the watch list that a host has
 	asked    int
+	around   surroundings
 }
 
 // sessions is what the decider says to agents.
@@ -137,6 +138,7 @@ func (d *decider) load(ctx context.Context, store state.Store) error {
 func (d *decider) run(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	d.survey(d.clock())
 	for {
 		select {
 		case <-ctx.Done():
@@ -193,6 +195,7 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 	for _, a := range step.Ask {
 		d.probe(ctx, a)
 	}
+	d.survey(now)
 	d.tellOutside(now)
 	d.judge(now)
 	for _, h := range d.fleet.all() {

@@ -33,8 +33,8 @@ func (e *Executor) consider(s *Situation) {
 	}
 	e.mu.Unlock()
 	if p.Proposal == nil {
-		if s.Busy == "" && s.Recorded == "" && !waits(&p) && e.refusal[s.Incident] != p.Refusal {
-			e.refusal[s.Incident] = p.Refusal
+		if s.Busy == "" && s.Recorded == "" && !waits(&p) && e.refusal[s.Incident] != p.closed() {
+			e.refusal[s.Incident] = p.closed()
 			e.cfg.Reporter.Note(e.now, s.Incident, "remedy", "nothing is done: "+p.Refusal)
 		}
 		return
@@ -54,6 +54,16 @@ type begun struct{}
 
 func (begun) input() {}
 
+// closed names what holds a plan back, the same for as long as it is the same thing: texts count up.
+func (p *Plan) closed() string {
+	for _, g := range p.Gates {
+		if !g.Open {
+			return g.Name
+		}
+	}
+	return p.Refusal
+}
+
 // waits reports whether the pace of the episode is all that holds a plan back.
 func waits(p *Plan) bool {
 	for _, g := range p.Gates {
@@ -68,8 +78,12 @@ func waits(p *Plan) bool {
 func (e *Executor) history(s *Situation) {
 	s.Busy, s.Denied, s.Recorded, s.Episode, s.Cooldowns = "", "", "", nil, map[string]time.Time{}
 	repeats := map[string]int{}
+	s.Fleet.Records = nil
 	for _, en := range e.sorted() {
 		a := en.Action
+		if r, ok := a.record(); ok && (!a.State.Terminal() || s.At.Sub(a.EndedAt) < 24*time.Hour) {
+			s.Fleet.Records = append(s.Fleet.Records, r)
+		}
 		if a.Host != s.Host {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/evenkeel/evenkeel/collector/governor"
 	"github.com/evenkeel/evenkeel/collector/shed"
 )
 
@@ -25,13 +26,20 @@ func choose(s *Situation, p *Plan) (*Proposal, string) {
 		judged[i] = judge(s, c, protected, unit)
 	}
 	chosen := -1
-	switch {
-	case protected == nil:
-	case s.Policy.Choose == LeastValue:
-		chosen = leastValuable(judged, unit)
-	default:
-		chosen = cheapest(judged, protected.Delay)
+	var rails []Gate // on the proposal that is made, or on the first that was not allowed
+	for protected != nil {
+		if chosen = pickOne(s.Policy.Choose, judged, protected.Delay, unit); chosen < 0 {
+			break
+		}
+		gates, allowed := judged[chosen].allowed(s)
+		if allowed || rails == nil {
+			rails = gates
+		}
+		if allowed {
+			break
+		}
 	}
+	p.Gates = append(p.Gates, rails...)
 	for i := range judged {
 		j := &judged[i]
 		switch {
@@ -60,6 +68,42 @@ func choose(s *Situation, p *Plan) (*Proposal, string) {
 		return nil, "no component with a value waits for the CPU"
 	}
 	return nil, "no contributor may be squeezed for " + protected.Component + ": " + reasons(p.Candidates, protected.Component)
+}
+
+// pickOne returns the judgement to act on, or -1.
+func pickOne(by Choose, judged []judgement, need float64, unit string) int {
+	if by == LeastValue {
+		return leastValuable(judged, unit)
+	}
+	return cheapest(judged, need)
+}
+
+// allowed asks the guard-rails beyond the host about a proposal. One that they do not allow is taken off the list.
+func (j *judgement) allowed(s *Situation) (gates []Gate, ok bool) {
+	verdicts := governor.Judge(s.around(j.contender), actOf(s.Policy.Name, s.Host, j.proposal))
+	for _, v := range verdicts {
+		gates = append(gates, Gate{v.Rule, v.Open, v.Text})
+	}
+	why := governor.Refusal(verdicts)
+	if why != "" {
+		j.cand.Why, j.proposal, j.free = why, nil, shed.Unit{}
+	}
+	return gates, why == ""
+}
+
+// around is the fleet as it stands around a contender.
+func (s *Situation) around(c *Contender) *governor.Fleet {
+	f := s.Fleet
+	f.At, f.Group = s.At, c.Group
+	return &f
+}
+
+// actOf is a proposal as the guard-rails see it.
+func actOf(policy, host string, p *Proposal) governor.Act {
+	return governor.Act{
+		Policy: policy, Host: host, Component: p.Component, Services: p.Hits, Action: p.Action.Name, Target: p.Action.Target.String(), Risk: governor.Risk(p.Risk),
+		Out: slices.Contains(wholly, p.Action.Name),
+	}
 }
 
 // wholly are the actions under which a component goes without everything.

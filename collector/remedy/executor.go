@@ -90,7 +90,7 @@ type Executor struct {
 	byOrder map[string]*entry // by id of a renewal or revert
 	kill    KillSwitch        //
 	killRev int64             // revision at which it was last changed
-	refusal map[string]string // incident -> the refusal that was noted last
+	refusal map[string]string // incident -> what the refusal was noted for last
 	ctx     context.Context   // of Run, for effects
 	now     time.Time         // of the call in hand
 	trail   trail

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/governor"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/health"
@@ -134,6 +135,7 @@ type Contender struct {
 	Known       bool    // Cores and Delay rest on samples
 	Guarantee   float64 // cores that may never be taken away
 	Maintenance bool
+	Group       governor.Group // it and its like on other hosts
 }
 
 // loss is what an hour without it alone costs; what it is worth where that is not known.
@@ -167,6 +169,8 @@ type Situation struct {
 	Policy      Policy
 	Contenders  []Contender
 	Actor       command.ActorReport
+	// Fleet is how things stand beyond the host; its Records and Group are filled in here.
+	Fleet governor.Fleet
 
 	// The executor fills in the rest.
 	KillSwitch bool
@@ -210,7 +214,8 @@ type Proposal struct {
 	Action    command.Action `json:"action"`
 	Component string         `json:"component"` // whom it squeezes
 	Protects  string         `json:"protects"`
-	Services  []string       `json:"services"` // that are protected
+	Services  []string       `json:"services"`       // that are protected
+	Hits      []string       `json:"hits,omitempty"` // the services of whom it squeezes
 	Risk      command.Risk   `json:"risk"`
 	Lease     time.Duration  `json:"lease"`
 	// Release is how the actor gives it back when the lease ends by itself.

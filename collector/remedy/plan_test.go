@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/evenkeel/evenkeel/collector/governor"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/pkg/command"
@@ -73,6 +74,55 @@ func TestPlanSqueezesTheLeastValuableContributor(t *testing.T) {
 	if len(p.Candidates) != 2 || !p.Candidates[0].Chosen || p.Candidates[0].Contribution() != "1.60 cores, 80 %" ||
 		p.Candidates[1].Why != "it is the one to be protected" {
 		t.Fatalf("%+v", p.Candidates)
+	}
+}
+
+// The guard-rails beyond the host speak last: for one who is barred the next is asked, and the plan shows their verdicts.
+func TestPlanAsksTheGuardRails(t *testing.T) {
+	gate := func(p remedy.Plan, name string) (open, there bool) {
+		for _, g := range p.Gates {
+			if g.Name == name {
+				return g.Open, true
+			}
+		}
+		return false, false
+	}
+	p := remedy.MakePlan(two())
+	if open, there := gate(p, "storm"); !open || !there || p.Proposal == nil {
+		t.Errorf("%+v", p.Gates)
+	}
+	s := two()
+	s.Fleet.Storm = "9 of 20 hosts are silent or down"
+	if p := remedy.MakePlan(s); p.Proposal != nil || !strings.Contains(p.Refusal, "9 of 20") || p.Candidates[0].Chosen {
+		t.Errorf("in a storm: %+v %s", p.Proposal, p.Refusal)
+	} else if open, there := gate(p, "storm"); open || !there {
+		t.Errorf("in a storm: %+v", p.Gates)
+	}
+
+	// The cheapest may only be capped, which costs service, and its like on another host is held back already.
+	s = crowd("", func(s *remedy.Situation) {
+		s.Policy.Steps = append([]remedy.Step{{Action: "cpu.quota", Value: 10, Verify: below(0.2)}}, s.Policy.Steps...)
+		s.Actor.Permissions = append(s.Actor.Permissions[:1:1], command.Permission{Action: "cpu.quota", Targets: []command.Target{unit("batch.service")}, Min: 5, Max: 100})
+		s.Actor.Permissions[0].Targets = []command.Target{unit("index.service")}
+		s.Contenders[1].Group = governor.Group{Members: 2, Well: 1}
+		s.Fleet.Records = []governor.Record{{
+			Act:   governor.Act{Policy: "other", Host: "b", Component: "component/batch", Risk: governor.R2},
+			Began: start.Add(-5 * time.Minute), Verified: true,
+		}}
+	})
+	p = remedy.MakePlan(s)
+	if p.Proposal == nil || p.Proposal.Component != "component/index" {
+		t.Fatalf("%+v %s", p.Proposal, p.Refusal)
+	}
+	for _, c := range p.Candidates {
+		if c.Component == "component/batch" && !strings.Contains(c.Why, "1 of 2 members of component/batch are held back") {
+			t.Errorf("%+v", c)
+		}
+	}
+	for _, g := range p.Gates {
+		if !g.Open {
+			t.Errorf("a plan that acts shows %+v", g)
+		}
 	}
 }
 

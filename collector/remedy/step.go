@@ -30,7 +30,7 @@ func firstStep(s *Situation, c, p *Contender) (proposal *Proposal, limitable boo
 					lease = min(lease, permission.MaxLease)
 				}
 				out := &Proposal{
-					Action: action, Component: c.Component, Risk: spec.Risk, Lease: lease, Verify: step.Verify,
+					Action: action, Component: c.Component, Hits: c.Services, Risk: spec.Risk, Lease: lease, Verify: step.Verify,
 					Former: Former{Cores: c.Cores, Delay: c.Delay},
 				}
 				// A host bounds the length of a release as it bounds a lease: one that would be too long is given up.

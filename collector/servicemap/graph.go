@@ -320,6 +320,15 @@ func (g *Graph) Members(component manifest.Ref) []Member {
 	return out
 }
 
+// Needs returns how many members of a component must stay well by its own rule: what its quorum needs, else one.
+func (g *Graph) Needs(component manifest.Ref) int {
+	i, ok := g.index[component]
+	if !ok || g.nodes[i].rule.Kind != health.Quorum {
+		return 1
+	}
+	return g.nodes[i].rule.Needed(len(g.nodes[i].inputs))
+}
+
 // Indicators returns the measures that a service has of itself. Each is fed to State as a signal of the source
 // "indicator/NAME".
 func (g *Graph) Indicators(ref manifest.Ref) []manifest.Indicator {
