@@ -64,6 +64,7 @@ type decider struct {
 	policies []policy
 	sent     map[string]watching // the watch list that a host has
 	asked    int
+	budgets  budgets
 }
 
 // sessions is what the decider says to agents.
@@ -194,6 +195,7 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 		d.probe(ctx, a)
 	}
 	d.tellOutside(now)
+	d.lookAtBudgets(now)
 	d.judge(now)
 	for _, h := range d.fleet.all() {
 		d.consider(h, now)
@@ -274,8 +276,11 @@ func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
-	d.history.Record(states(old, snapshot, now)...)
-	for _, i := range d.book.Observe(now, d.muted(now, snapshot, d.causes(snapshot, now))) {
+	rows := states(old, snapshot, now)
+	d.history.Record(rows...)
+	d.noteStates(rows)
+	causes := append(d.causes(snapshot, now), d.budgetCauses(snapshot, now)...)
+	for _, i := range d.book.Observe(now, d.muted(now, snapshot, causes)) {
 		d.changed(i)
 	}
 	d.noteGaps(snapshot, now)
@@ -321,6 +326,7 @@ func (d *decider) redraw(now time.Time) {
 		}
 	}
 	d.drawOutside(now)
+	d.drawBudgets()
 	d.judge(now)
 }
 
