@@ -195,6 +195,8 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 		d.probe(ctx, a)
 	}
 	d.tellOutside(now)
+	// By whose doing a service is bad may change while how bad it is stays.
+	d.noteStates(d.history.Record(states(d.snapshot.Load(), d.health.Graph().Services(), now)...))
 	d.lookAtBudgets(now)
 	d.judge(now)
 	for _, h := range d.fleet.all() {
@@ -276,9 +278,7 @@ func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
-	rows := states(old, snapshot, now)
-	d.history.Record(rows...)
-	d.noteStates(rows)
+	d.noteStates(d.history.Record(states(snapshot, snapshot.ServicesSince(old), now)...))
 	causes := append(d.causes(snapshot, now), d.budgetCauses(snapshot, now)...)
 	for _, i := range d.book.Observe(now, d.muted(now, snapshot, causes)) {
 		d.changed(i)

@@ -9,7 +9,6 @@ import (
 	"github.com/evenkeel/evenkeel/collector/reason"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/collector/slo"
-	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -62,18 +61,12 @@ func (d *decider) picture(ctx context.Context, at time.Time) (*picture.Picture, 
 	return p, nil
 }
 
-// states is where the services stand of which something changed, for the history.
-func states(old, s *servicemap.Snapshot, at time.Time) []slo.Row {
-	services := s.ServicesSince(old)
+// states is where services stand, for the history.
+func states(s *servicemap.Snapshot, services []manifest.Ref, at time.Time) []slo.Row {
+	standing := picture.Stand(s)
 	out := make([]slo.Row, len(services))
 	for i, ref := range services {
-		r, _ := s.Range(ref)
-		out[i] = slo.Row{Ref: ref, At: at, State: slo.State{Health: r}}
-		if _, ok := s.Maintenance(ref); ok {
-			out[i].Origin = slo.Planned
-		} else if r.Low > health.Info {
-			out[i].Origin = picture.Origin(s, ref)
-		}
+		out[i] = slo.Row{Ref: ref, At: at, State: standing.Of(ref)}
 	}
 	return out
 }

@@ -23,6 +23,12 @@ type hours struct {
 // Weighted implements Curve. It is exact where factors times nanoseconds come out even, and otherwise off by less than a nanosecond.
 func (h *hours) Weighted(from, to time.Duration) time.Duration { return h.upTo(to) - h.upTo(from) }
 
+// Changes implements Curve.
+func (h *hours) Changes(to time.Duration) []time.Duration {
+	n, _ := slices.BinarySearch(h.start, to)
+	return h.start[min(1, n):n]
+}
+
 func (h *hours) upTo(t time.Duration) time.Duration {
 	i := sort.Search(len(h.start), func(i int) bool { return h.start[i] > t }) - 1
 	return h.until[i] + weigh(t-h.start[i], h.factor[i])

@@ -27,6 +27,15 @@ func (p peak) Weighted(from, to time.Duration) time.Duration {
 	return to - from + inside*time.Duration(p.Factor-1)
 }
 
+func (p peak) Changes(to time.Duration) (out []time.Duration) {
+	for _, at := range []time.Duration{p.From, p.To} {
+		if at > 0 && at < to {
+			out = append(out, at)
+		}
+	}
+	return out
+}
+
 // drawParts draws parts of whole hours with precedence from higher to lower numbers of a shuffled order.
 func drawParts(t *rapid.T, most, teams int) []recovery.Part {
 	n := most - rapid.IntRange(0, most-1).Draw(t, "fewer parts") // many are drawn more often than few

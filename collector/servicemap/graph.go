@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/evenkeel/evenkeel/pkg/calendar"
@@ -33,6 +34,9 @@ type Graph struct {
 
 	services []manifest.Ref // sorted
 	works    []work
+
+	wellOnce sync.Once
+	well     *Snapshot // with everything well; made when it is first asked for
 }
 
 type node struct {
