@@ -30,7 +30,7 @@ func TestMaintenanceOfAPartIsPlanned(t *testing.T) {
 		{"component/web", "component/web=critical component/db=major", "major upstream", "major own"},
 		{"component/web", "component/web=critical component/gateway=critical", "critical vendor", "critical vendor"},
 		{"component/web", "component/web=critical service/shop=major", "critical planned", "ok unknown"}, // its own measure sees what the map foresaw
-		{"component/web", "service/shop=major", "major own", "ok unknown"},                             // there is no reason for it in the maintenance
+		{"component/web", "service/shop=major", "major own", "ok unknown"},                               // there is no reason for it in the maintenance
 		{"component/db", "component/db=critical", "critical planned", "critical planned"},
 		{"component/db", "component/db=critical service/pay=critical", "critical planned", "critical planned"},
 		{"service/pay", "component/db=critical", "critical planned", "critical planned"},

@@ -61,7 +61,7 @@ func TestOutIsWhatMaintenanceAloneTakesDown(t *testing.T) {
 		"  refs: [host/h1, host/h3]\n": "21:00 to 01:00",
 		"  refs: [service/shop]\n":     "", // its own is another matter
 		"  refs: [component/db]\n---\napiVersion: evenkeel/v1\nkind: Maintenance\nmetadata: {name: n}\nspec:\n  reason: r\n  owner: team/ops\n  refs: [component/web]\n  window: {timezone: UTC, start: 2026-12-02T00:30, duration: 2h}\n": "21:00 to 02:30",
-		"  refs: [host/h1]\n---\napiVersion: evenkeel/v1\nkind: Maintenance\nmetadata: {name: n}\nspec:\n  reason: r\n  owner: team/ops\n  refs: [host/h2]\n  window: {timezone: UTC, start: 2026-12-02T00:30, duration: 2h}\n":           "00:30 to 01:00",
+		"  refs: [host/h1]\n---\napiVersion: evenkeel/v1\nkind: Maintenance\nmetadata: {name: n}\nspec:\n  reason: r\n  owner: team/ops\n  refs: [host/h2]\n  window: {timezone: UTC, start: 2026-12-02T00:30, duration: 2h}\n":            "00:30 to 01:00",
 	} {
 		g := keptMap(t, of)
 		var got []string
