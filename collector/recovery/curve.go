@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"sort"
@@ -66,7 +67,10 @@ func (m *loss) phases(c *claim) []phase {
 		}
 	}
 	own := m.factors(g.BaseValue(m.trial.Ref(c.node)).Calendar())
-	cuts := slices.Clone(own.start)
+	cuts := append(slices.Clone(own.start), m.from)
+	if m.until != math.MaxInt64 {
+		cuts = append(cuts, m.until)
+	}
 	others := make([]*hours, len(dated))
 	for i, node := range dated {
 		others[i] = m.factors(g.BaseValue(m.trial.Ref(node)).Calendar())
@@ -90,7 +94,7 @@ func (m *loss) phases(c *claim) []phase {
 		}
 		for _, set := range sets {
 			factor := manifest.Decimal(0)
-			if set == key {
+			if set == key && m.from <= at && at < m.until {
 				factor = own.at(at)
 			}
 			if h := courses[set]; len(h.start) == 0 && k > 0 {
