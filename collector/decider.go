@@ -199,6 +199,7 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 	d.noteStates(d.history.Record(states(d.snapshot.Load(), d.health.Graph().Services(), now)...))
 	d.lookAtBudgets(now)
 	d.judge(now)
+	d.lookAtEdges(d.snapshot.Load(), now)
 	for _, h := range d.fleet.all() {
 		d.consider(h, now)
 	}

@@ -268,6 +268,37 @@ func (b *Book) Hitting(at time.Time, service string) []Incident {
 	return out
 }
 
+// Unresolved returns the incidents that are not resolved, the oldest first.
+func (b *Book) Unresolved(at time.Time) []Incident {
+	var out []Incident
+	for _, i := range b.byID {
+		if i.State != Resolved {
+			out = append(out, counted(i, at))
+		}
+	}
+	slices.SortFunc(out, func(a, b Incident) int { return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), strings.Compare(a.ID, b.ID)) })
+	return out
+}
+
+// Foretold notes that the map foretells by an edge that an incident hits a service, and whether the service's own measure says so. It
+// reports whether that is new.
+func (b *Book) Foretold(at time.Time, id, edge string, seen bool) (Incident, bool) {
+	i := b.byID[id]
+	if i == nil || i.State == Resolved {
+		return Incident{}, false
+	}
+	k := slices.IndexFunc(i.Edges, func(e Edge) bool { return e.Edge == edge })
+	switch {
+	case k < 0:
+		i.Edges = append(i.Edges, Edge{edge, at, seen})
+	case seen && !i.Edges[k].Seen:
+		i.Edges[k].Seen = true
+	default:
+		return Incident{}, false
+	}
+	return i.clone(), true
+}
+
 // OfBudgets returns the causes of the incidents that are not resolved and that nothing but objectives spoke of, sorted.
 func (b *Book) OfBudgets() []string {
 	var out []string

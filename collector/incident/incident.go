@@ -96,6 +96,13 @@ type Call struct {
 
 func (c *Cause) key() string { return c.Ref }
 
+// Edge is an edge of the map by which the incident was foretold to hit a service that is measured itself.
+type Edge struct {
+	Edge  string    `json:"edge"` // "service/shop>component/web"
+	Since time.Time `json:"since"`
+	Seen  bool      `json:"seen"` // the service's own measure said so too, at some moment
+}
+
 // Event is one entry of a timeline.
 type Event struct {
 	At   time.Time `json:"at"`
@@ -136,6 +143,7 @@ type Incident struct {
 	Calls          []Call       `json:"calls,omitempty"`    // the objectives that spoke of it, each pair of windows once
 	// Budget says that nothing but objectives spoke of it so far: the service is no fault of its own.
 	Budget   bool     `json:"budget,omitempty"`
+	Edges    []Edge   `json:"edges,omitempty"`
 	Actions  []string `json:"actions,omitempty"`
 	Active   []string `json:"active,omitempty"` // actions that are under way
 	Reopened int      `json:"reopened,omitempty"`
@@ -241,6 +249,7 @@ func (i *Incident) clone() Incident {
 	c.Timeline = slices.Clone(i.Timeline)
 	c.Holds = slices.Clone(i.Holds)
 	c.Calls = slices.Clone(i.Calls)
+	c.Edges = slices.Clone(i.Edges)
 	if i.Cost.Money != nil {
 		c.Cost.Money = map[string]float64{}
 		for k, v := range i.Cost.Money {

@@ -346,6 +346,16 @@ func (g *Graph) ServicesAbove(ref manifest.Ref) []manifest.Ref {
 	return out
 }
 
+// Above returns a node and all that rests on it, directly or not; nothing where there is no such node.
+func (g *Graph) Above(ref manifest.Ref) []manifest.Ref {
+	nodes := g.above(ref)
+	out := make([]manifest.Ref, len(nodes))
+	for k, i := range nodes {
+		out[k] = g.nodes[i].ref
+	}
+	return out
+}
+
 // above returns the node and all that rests on it.
 func (g *Graph) above(ref manifest.Ref) []int32 {
 	start, ok := g.index[ref]
