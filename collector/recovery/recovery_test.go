@@ -333,10 +333,10 @@ func TestTeams(t *testing.T) {
 		for _, part := range p.Parts {
 			one = one && part.Team == p.Parts[0].Team
 		}
-		if s.Exact != one || s.FirstCome < s.Cost || s.Severity < s.Cost {
+		if one && !s.Exact || s.FirstCome < s.Cost || s.Severity < s.Cost {
 			t.Fatalf("%+v, one team: %v", s, one)
 		}
-		if best := o.bestOfLists(); s.LowerBound > best || s.Cost < best {
+		if best := o.bestOfLists(); s.LowerBound > best || s.Cost < best || s.Exact && s.Cost > best {
 			t.Fatalf("bound %s, best list %s, cost %s", s.LowerBound, best, s.Cost)
 		}
 	})
