@@ -33,8 +33,8 @@ func TestFieldsAreDocumented(t *testing.T) {
 	bad := map[string]string{"component/san": "critical", "component/payment-provider": "critical"}
 	for _, c := range []struct {
 		question, pages string
-		set            map[string]string
-		args           reason.Args
+		set             map[string]string
+		args            reason.Args
 	}{
 		{"simulate", "reason", bad, nil},
 		{"recovery-plan", "recovery", bad, nil},
