@@ -14,6 +14,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/collector/resource"
 	"github.com/evenkeel/evenkeel/collector/roster"
@@ -65,6 +66,7 @@ type decider struct {
 	sent     map[string]watching // the watch list that a host has
 	asked    int
 	budgets  budgets
+	unsound  map[manifest.Ref]bool // see restate
 }
 
 // sessions is what the decider says to agents.
@@ -195,8 +197,7 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 		d.probe(ctx, a)
 	}
 	d.tellOutside(now)
-	// By whose doing a service is bad may change while how bad it is stays.
-	d.noteStates(d.history.Record(states(d.snapshot.Load(), d.health.Graph().Services(), now)...))
+	d.restate(now)
 	d.lookAtBudgets(now)
 	d.judge(now)
 	d.lookAtEdges(d.snapshot.Load(), now)
@@ -279,7 +280,7 @@ func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
-	d.noteStates(d.history.Record(states(snapshot, snapshot.ServicesSince(old), now)...))
+	d.noteStates(d.history.Record(states(picture.Stand(snapshot), snapshot.ServicesSince(old), now)...))
 	causes := append(d.causes(snapshot, now), d.budgetCauses(snapshot, now)...)
 	for _, i := range d.book.Observe(now, d.muted(now, snapshot, causes)) {
 		d.changed(i)

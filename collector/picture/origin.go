@@ -42,6 +42,14 @@ func (x *Standing) Of(service manifest.Ref) slo.State {
 	return slo.State{Health: r}
 }
 
+// Sound reports whether a service is known to be well, and nothing about it is planned.
+func (x *Standing) Sound(service manifest.Ref) bool {
+	r, _ := x.live.Range(service)
+	full, _ := x.counting.Range(service)
+	_, working := x.live.Maintenance(service)
+	return r.High <= health.Info && full.High <= health.Info && !working
+}
+
 // Origin says by whose doing a service is bad: its own, where itself or one of its own parts is to blame; that of a vendor, where
 // all that is to blame is run by vendors; upstream, where other services are to blame that it rests on; planned, where all that is to blame
 // is maintenance. It is Unknown for one that is not known to be bad, or where nothing is found to blame.
