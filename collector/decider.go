@@ -14,6 +14,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/collector/resource"
 	"github.com/evenkeel/evenkeel/collector/roster"
@@ -65,6 +66,8 @@ type decider struct {
 	sent     map[string]watching // the watch list that a host has
 	asked    int
 	around   surroundings
+	budgets  budgets
+	unsound  map[manifest.Ref]bool // see restate
 }
 
 // sessions is what the decider says to agents.
@@ -197,7 +200,10 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 	}
 	d.survey(now)
 	d.tellOutside(now)
+	d.restate(now)
+	d.lookAtBudgets(now)
 	d.judge(now)
+	d.lookAtEdges(d.snapshot.Load(), now)
 	for _, h := range d.fleet.all() {
 		d.consider(h, now)
 	}
@@ -277,8 +283,9 @@ func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
-	d.history.Record(states(old, snapshot, now)...)
-	for _, i := range d.book.Observe(now, d.muted(now, snapshot, d.causes(snapshot, now))) {
+	d.noteStates(d.history.Record(states(picture.Stand(snapshot), snapshot.ServicesSince(old), now)...))
+	causes := append(d.causes(snapshot, now), d.budgetCauses(snapshot, now)...)
+	for _, i := range d.book.Observe(now, d.muted(now, snapshot, causes)) {
 		d.changed(i)
 	}
 	d.noteGaps(snapshot, now)
@@ -324,6 +331,7 @@ func (d *decider) redraw(now time.Time) {
 		}
 	}
 	d.drawOutside(now)
+	d.drawBudgets()
 	d.judge(now)
 }
 

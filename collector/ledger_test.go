@@ -12,10 +12,8 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/audit"
-	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
 	"github.com/evenkeel/evenkeel/collector/state"
-	"github.com/evenkeel/evenkeel/pkg/health"
 )
 
 // The objectives of a month that is over are kept, and the audit log holds their sum and that of the history.
@@ -30,9 +28,15 @@ spec: {service: service/shop, objective: 99%, window: {calendar: month}, bad: ma
 		defer w.stop()
 		month := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // where a test's time begins
 		time.Sleep(time.Until(month.Add(time.Hour)))
-		w.decider.history.Record(slo.Row{Ref: "service/shop", At: month.Add(time.Hour), State: slo.State{Health: health.Exactly(health.Critical), Origin: slo.Own}})
+		h, err := w.signals().Check(t.Context(), "service/shop", "critical", "", "1h", "ann", "it was seen to be down")
+		if err == nil {
+			err = w.signals().Set(t.Context(), h)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(time.Hour)
-		w.decider.history.Record(slo.Row{Ref: "service/shop", At: month.Add(2 * time.Hour), State: slo.State{Health: health.Exactly(health.OK)}})
+		synctest.Wait()
 		dir := t.TempDir()
 		trail, err := audit.Open(t.TempDir(), time.Now)
 		if err != nil {

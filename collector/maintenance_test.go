@@ -95,6 +95,48 @@ func TestMaintenanceOfAServiceIsKept(t *testing.T) {
 	})
 }
 
+// While a part is in maintenance the map says that the service is well, and the history that it was down, as planned; afterwards it is its own
+// doing again, although nothing about the part changed.
+func TestMaintenanceOfAPartIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), shopMap+strings.Replace(firstMinute, "REF", "component/server", 1)+`---
+apiVersion: evenkeel/v1
+kind: SLO
+metadata: {name: shop}
+spec: {service: service/shop, objective: 90%, window: {rolling: 1h}, excluded: leftOut}
+`)
+		defer w.stop()
+		a := w.shop()
+		a.run(15)
+		h, err := w.signals().Check(t.Context(), "component/server@a", "critical", "", "1h", "ann", "it is being worked on")
+		if err == nil {
+			err = w.signals().Set(t.Context(), h)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.run(15)
+		if w.level("service/shop") != "ok" || len(w.incidents()) != 0 {
+			t.Fatalf("in maintenance the shop is %s, incidents %+v", w.level("service/shop"), w.incidents())
+		}
+		a.run(50)
+		var got []string
+		for _, row := range w.decider.history.Rows() {
+			if row.Ref == "service/shop" {
+				got = append(got, row.At.UTC().Format("05 ")+slo.HealthText(row.Health)+" "+row.Origin.String())
+			}
+		}
+		text := strings.Join(got, ", ")
+		if !strings.HasSuffix(text, "ok unknown, 16 critical planned, 00 critical own") {
+			t.Errorf("kept: %s", text)
+		}
+		out, problems, err := reasoner{&backend{decider: w.decider}}.Ask(t.Context(), "slo", nil, time.Time{}, nil)
+		if err != nil || len(problems) > 0 || !strings.Contains(string(out), `"planned":"46s"`) || !strings.Contains(string(out), `"own":"20s"`) {
+			t.Errorf("%s, %v, %v", out, problems, err)
+		}
+	})
+}
+
 // A question about another moment is answered with the maintenance of that moment; and hosts that are on no map can be drawn.
 func TestQuestionsAboutAnotherMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

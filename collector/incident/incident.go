@@ -83,9 +83,25 @@ type Cause struct {
 	Impacts   []Impact
 	Detector  string    // that sees it; empty where none does
 	Began     time.Time // of the first sign of it; zero where that is not known
+	Call      *Call     // of the objective that speaks of it; nil where it is bad by itself
+}
+
+// Call is an objective whose error budget burns too fast over one of its pairs of windows.
+type Call struct {
+	Objective string `json:"objective"` // "slo/checkout"
+	Over      string `json:"over"`      // the length of the long window, "1h"
+	// Priority is how urgent it is, whatever is lost at the moment: what was lost before is why it calls.
+	Priority Priority `json:"priority"`
 }
 
 func (c *Cause) key() string { return c.Ref }
+
+// Edge is an edge of the map by which the incident was foretold to hit a service that is measured itself.
+type Edge struct {
+	Edge  string    `json:"edge"` // "service/shop>component/web"
+	Since time.Time `json:"since"`
+	Seen  bool      `json:"seen"` // the service's own measure said so too, at some moment
+}
 
 // Event is one entry of a timeline.
 type Event struct {
@@ -124,11 +140,15 @@ type Incident struct {
 	BeganAt        time.Time    `json:"beganAt,omitzero"` // when the first sign of it was seen; zero where that is not known
 	Holds          []Hold       `json:"holds,omitempty"`
 	External       string       `json:"external,omitempty"` // the ticket elsewhere
-	Actions        []string     `json:"actions,omitempty"`
-	Active         []string     `json:"active,omitempty"` // actions that are under way
-	Reopened       int          `json:"reopened,omitempty"`
-	Timeline       []Event      `json:"timeline"`
-	Dropped        int          `json:"dropped,omitempty"` // events that were left out of the middle of the timeline
+	Calls          []Call       `json:"calls,omitempty"`    // the objectives that spoke of it, each pair of windows once
+	// Budget says that nothing but objectives spoke of it so far: the service is no fault of its own.
+	Budget   bool     `json:"budget,omitempty"`
+	Edges    []Edge   `json:"edges,omitempty"`
+	Actions  []string `json:"actions,omitempty"`
+	Active   []string `json:"active,omitempty"` // actions that are under way
+	Reopened int      `json:"reopened,omitempty"`
+	Timeline []Event  `json:"timeline"`
+	Dropped  int      `json:"dropped,omitempty"` // events that were left out of the middle of the timeline
 }
 
 // Version is the format of a stored record.
@@ -228,6 +248,8 @@ func (i *Incident) clone() Incident {
 	c.Active = slices.Clone(i.Active)
 	c.Timeline = slices.Clone(i.Timeline)
 	c.Holds = slices.Clone(i.Holds)
+	c.Calls = slices.Clone(i.Calls)
+	c.Edges = slices.Clone(i.Edges)
 	if i.Cost.Money != nil {
 		c.Cost.Money = map[string]float64{}
 		for k, v := range i.Cost.Money {

@@ -131,12 +131,12 @@ func (r *Report) byCause() []document.Section {
 		for _, s := range c.Shares {
 			rows = append(rows, []string{string(s.Ref), s.Cost})
 		}
-		s := section("Cost by cause, in "+c.Unit, "Nothing was lost.", "Cause,#"+c.Unit, append(rows, []string{"all of them", c.Total}, []string{"unexplained", c.Unexplained}))
+		s := section("Cost by cause, in "+c.Unit, "Nothing was lost.", "Cause,#"+c.Unit, append(rows, []string{"all of them", c.Total}, []string{"planned", c.Planned}, []string{"unexplained", c.Unexplained}))
 		how := "Each cause has its Shapley share: the mean, over all orders in which the causes could come, of what it adds."
 		if c.Method == cost.RepairOrder {
 			how = "There are many causes: each has what its repair saved, in the order of repair."
 		}
-		s.Text = []string{how + " All else is taken to be healthy; what the history cost beyond that is unexplained."}
+		s.Text = []string{how + " All else is taken to be healthy. Planned is what the history cost in planned time; what it cost beyond both is unexplained."}
 		out = append(out, s)
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/evenkeel/evenkeel/pkg/calendar"
@@ -33,6 +34,9 @@ type Graph struct {
 
 	services []manifest.Ref // sorted
 	works    []work
+
+	wellOnce sync.Once
+	well     *Snapshot // with everything well; made when it is first asked for
 }
 
 type node struct {
@@ -348,6 +352,16 @@ func (g *Graph) ServicesAbove(ref manifest.Ref) []manifest.Ref {
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// Above returns a node and all that rests on it, directly or not; nothing where there is no such node.
+func (g *Graph) Above(ref manifest.Ref) []manifest.Ref {
+	nodes := g.above(ref)
+	out := make([]manifest.Ref, len(nodes))
+	for k, i := range nodes {
+		out[k] = g.nodes[i].ref
+	}
 	return out
 }
 

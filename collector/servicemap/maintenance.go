@@ -139,6 +139,34 @@ func (s *State) turn(at time.Time) {
 	}
 }
 
+// When returns the map in the maintenance of another moment, with all else as it is.
+func (s *Snapshot) When(at time.Time) *Snapshot {
+	if len(s.graph.works) == 0 || s.away.holds(at) {
+		return s
+	}
+	t := s.State()
+	t.Update(at)
+	return t.Snapshot()
+}
+
+// Turns returns the moments in (from, to) at which maintenance of anything begins or ends, in order.
+func (g *Graph) Turns(from, to time.Time) []time.Time {
+	if len(g.works) == 0 {
+		return nil
+	}
+	var out []time.Time
+	nodes := g.awayAt(from)
+	for nodes.until.Before(to) {
+		next := g.awayAt(nodes.until)
+		for range next.turned(&nodes) {
+			out = append(out, nodes.until)
+			break
+		}
+		nodes = next
+	}
+	return out
+}
+
 // turned yields the nodes that are in maintenance in one of both and not in the other.
 func (a *away) turned(old *away) iter.Seq[int32] {
 	return func(yield func(int32) bool) {
