@@ -62,6 +62,7 @@ type Config struct {
 	Control   Control
 	Reason    Reason
 	Changes   Changes
+	Reviews   Reviews
 	Signals   Signals
 }
 
@@ -109,6 +110,7 @@ func New(cfg Config) (*Server, error) {
 	operatorv1.RegisterControlServiceServer(s.grpc, &control{server: s})
 	operatorv1.RegisterReasonServiceServer(s.grpc, &reasoner{server: s})
 	operatorv1.RegisterChangeServiceServer(s.grpc, &changes{server: s})
+	operatorv1.RegisterReviewServiceServer(s.grpc, &reviews{server: s})
 	operatorv1.RegisterSignalServiceServer(s.grpc, &signals{server: s})
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
@@ -206,6 +208,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		operatorv1.RegisterIncidentServiceHandler, operatorv1.RegisterActionServiceHandler, operatorv1.RegisterAccessServiceHandler,
 		operatorv1.RegisterQueryServiceHandler, operatorv1.RegisterControlServiceHandler,
 		operatorv1.RegisterReasonServiceHandler, operatorv1.RegisterChangeServiceHandler, operatorv1.RegisterSignalServiceHandler,
+		operatorv1.RegisterReviewServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, err

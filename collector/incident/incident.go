@@ -124,6 +124,7 @@ type Incident struct {
 	BeganAt        time.Time    `json:"beganAt,omitzero"` // when the first sign of it was seen; zero where that is not known
 	Holds          []Hold       `json:"holds,omitempty"`
 	External       string       `json:"external,omitempty"` // the ticket elsewhere
+	GapAt          time.Time    `json:"gapAt,omitzero"`     // when it was seen that its cause is not in the map; zero where it is
 	Actions        []string     `json:"actions,omitempty"`
 	Active         []string     `json:"active,omitempty"` // actions that are under way
 	Reopened       int          `json:"reopened,omitempty"`

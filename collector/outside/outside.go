@@ -259,6 +259,10 @@ func (b *Board) Flush(now time.Time) []servicemap.Signal {
 	}
 	var out []servicemap.Signal
 	for _, ref := range slices.Sorted(maps.Keys(b.dirty)) {
+		if h, set := b.hands[ref]; set && !h.Until.After(now) {
+			b.Unset(ref)
+			b.write(handKey(ref), nil)
+		}
 		says, next := b.say(ref, now)
 		delete(b.due, ref)
 		if !next.IsZero() {

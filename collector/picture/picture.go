@@ -37,6 +37,8 @@ type Picture struct {
 	Changes []Change
 	// Outcomes are what became of detectors, runbooks and policies, in no order.
 	Outcomes []Outcome
+	// Confirmations are of reviews, oldest first.
+	Confirmations []Confirmation
 	// Trends are what was measured of parts that can run out of something. They are gathered for the questions that need them.
 	Trends []Trend
 	// Incidents are those on record, newest first. From files there are none.
