@@ -192,6 +192,8 @@ func TestRESTChanges(t *testing.T) {
 		{"POST", "/api/v1/simulate", `{}`, 200, `"text":"nothing"`},
 		{"GET", "/api/v1/reason/contacts?of=host/a&set=component/web=critical&at=2026-11-25T10:00:00Z", "", 200, `{"at":"2026-11-25T10:00:00Z","kind":"contacts","of":"host/a","set":"[{component/web critical}]"}`},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":"checkout 4.12.0","refs":["service/checkout"],"at":"2026-11-25T10:00:00Z","external":"CHG7"}]}`, 200, `"kind":"declared","what":"checkout 4.12.0","before":"","after":"","by":"ada-admin","external":"CHG7"`},
+		{"POST", "/api/v1/changes", `{"changes":[{"what":"x","state":"rolledBack"}]}`, 200, `"state":"rolledBack"`},
+		{"POST", "/api/v1/changes", `{"changes":[{"what":"x","state":"planned"}]}`, 400, `changes[0].state: \"planned\" is not one of done, failed, rolledBack`},
 		{"POST", "/api/v1/changes", `{"changes":[]}`, 400, "expected 1 to 1000"},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":""}]}`, 400, "changes[0].what: say what was changed"},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":"x"},{"what":"x","at":"noon"}]}`, 400, `changes[1].at: \"noon\" is not a time`},
@@ -322,6 +324,7 @@ func bound(t *testing.T, address string) error {
 	t.Helper()
 	var cfg api.Config
 	newWorld(t, func(c *api.Config) { cfg = *c })
+	cfg.Metrics = api.NewMetrics()
 	cfg.HTTP = listenerAt{cfg.HTTP, &net.TCPAddr{IP: net.ParseIP(address), Port: 8420}}
 	_, err := api.New(cfg)
 	return err

@@ -73,6 +73,8 @@ type Server struct {
 	inside *memnet.Network
 	// stopping is closed when Run ends, and ends the streams that would go on for ever.
 	stopping chan struct{}
+
+	deliveries deliveries
 }
 
 // Limits of the operators' port: a client that goes past them hurts itself only.
@@ -92,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HTTPTLS == nil && !loopback(cfg.HTTP.Addr()) {
 		return nil, fmt.Errorf("refusing to serve HTTP on %s without a certificate: bind it to 127.0.0.1, or set http.certificate and http.key", cfg.HTTP.Addr())
 	}
-	s := &Server{cfg: cfg, inside: memnet.New(), stopping: make(chan struct{})}
+	s := &Server{cfg: cfg, inside: memnet.New(), stopping: make(chan struct{}), deliveries: newDeliveries(cfg.Metrics)}
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxRecvMsgSize(maxReceive), grpc.MaxHeaderListSize(maxHeaders),

@@ -15,7 +15,7 @@ func (b *Board) Rename(name func(manifest.Ref) manifest.Ref) {
 		b.write(handKey(ref), nil)
 		if _, taken := b.hands[now]; !taken {
 			h.Ref = now
-			b.Put(h)
+			b.hands[now], b.dirty[now], b.sources = h, true, nil
 			b.write(handKey(now), h)
 		}
 	}

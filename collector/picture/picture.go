@@ -68,6 +68,7 @@ type Change struct {
 	After    string         `json:"after,omitempty"`
 	By       string         `json:"by,omitempty"`
 	External string         `json:"external,omitempty"` // its id elsewhere
+	State    string         `json:"state,omitempty"`    // of one that was declared: done (also when empty), failed or rolledBack
 }
 
 // Options say what is assumed of a map that is drawn from text.
