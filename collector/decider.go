@@ -279,7 +279,7 @@ func (d *decider) judge(now time.Time) {
 	for _, i := range d.book.Observe(now, d.muted(now, snapshot, d.causes(snapshot, now))) {
 		d.changed(i)
 	}
-	for _, i := range d.book.Withdraw(now, func(ref string) bool { return snapshot.Graph().Has(manifest.Ref(ref)) }) {
+	for _, i := range d.book.Withdraw(now, func(ref string) bool { return d.mayBeOn(snapshot.Graph(), manifest.Ref(ref)) }) {
 		d.changed(i)
 	}
 	d.noteGaps(snapshot, now)

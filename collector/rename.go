@@ -46,6 +46,22 @@ func (d *decider) follow(now time.Time) {
 	d.outside.board.Rename(called)
 }
 
+// mayBeOn reports whether a node is on the map, or may be: which members a component has can depend on labels that an agent declares, and those
+// are not known before it is connected.
+func (d *decider) mayBeOn(g *servicemap.Graph, ref manifest.Ref) bool {
+	of, host := ref.Member()
+	if g.Has(ref) || host == "" || !g.Has(of) || !slices.ContainsFunc(g.Hosts(), func(h servicemap.Host) bool { return h.Name == host }) {
+		return g.Has(ref)
+	}
+	h := d.fleet.known(host)
+	if h == nil {
+		return true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.connected
+}
+
 // followNames hands on to a resource what is on record of it under the names that it had before. The history of a former name ends
 // where that of a later one begins.
 func followNames(p *picture.Picture, names map[manifest.Ref][]manifest.Ref) {

@@ -91,8 +91,10 @@ func (s *seen) look(since time.Time) {
 	}
 	s.ask(&contacts, "/api/v1/reason/contacts", "contacts")
 	for _, x := range contacts.Causes {
-		if strings.HasPrefix(x.Of, "component/shop-server@") && len(x.Steps) > 0 {
-			note("contacts", fmt.Sprint(x.Steps[0].Name, " ", x.Steps[0].Phone, " ", x.Steps[0].Call))
+		for _, c := range x.Steps {
+			if strings.HasPrefix(x.Of, "component/shop-server@") && c.Call == "now" {
+				note("contacts", fmt.Sprint(c.Name, " ", c.Phone, " ", c.Call))
+			}
 		}
 	}
 }
@@ -110,6 +112,7 @@ func TestDeathInTheDemo(t *testing.T) {
 	var how string
 	s.Place, how = stage.FindPlace()
 	t.Log("placement: " + how)
+	s.Place.Share = 0.1 // so that nobody else who is busy on this machine makes the server wait
 	defer func() {
 		if err := s.Stop(); err != nil {
 			t.Error(err)
