@@ -335,16 +335,19 @@ CacheUpdateFrequency=1
 	if len(in.Incidents) != 1 || in.Incidents[0].Cause != "component/db" || in.Incidents[0].State != "open" || strings.Join(in.Incidents[0].Services, " ") != "service/shop" {
 		t.Errorf("incidents: %+v", in)
 	}
-	var alerts []struct{ Status, Error, Retries string }
-	z.call("alert.get", object{"output": []string{"status", "error", "retries"}, "filter": object{"sendto": "evenkeel"}}, &alerts)
-	for _, a := range alerts {
-		if a.Status != "1" || a.Error != "" {
-			t.Errorf("Zabbix says of its message: %+v", a)
+	rig.Until(t, 30*time.Second, "Zabbix says that its message was sent", func() string {
+		var alerts []struct{ Status, Error, Retries string }
+		z.call("alert.get", object{"output": []string{"status", "error", "retries"}, "filter": object{"sendto": "evenkeel"}}, &alerts)
+		for _, a := range alerts {
+			if a.Status != "1" || a.Error != "" {
+				return fmt.Sprintf("%+v", alerts)
+			}
 		}
-	}
-	if len(alerts) == 0 {
-		t.Error("Zabbix knows of no message")
-	}
+		if len(alerts) == 0 {
+			return "there is none"
+		}
+		return ""
+	})
 	send(3)
 	r.becomes(60*time.Second, "the end of the problem is seen", map[string]string{"component/db": "ok", "service/shop": "ok"})
 }
