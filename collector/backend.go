@@ -543,6 +543,20 @@ func (b *backend) metrics(in *ingest.Ingest, samples *store.Store, server *sessi
 	m.Counter("evenkeel_ingest_duplicate_batches_total", "Batches that were there already.", func() uint64 { return in.Stats().Duplicates })
 	m.Counter("evenkeel_ingest_samples_total", "Samples given to the store since the start.", func() uint64 { return in.Stats().Samples })
 	m.Counter("evenkeel_ingest_thinned_samples_total", "Samples left out between two of store.interval.", func() uint64 { return in.Stats().Thinned })
+	counts := b.decider.outside.board.Counts()
+	for _, f := range counts.Families() {
+		for _, labels := range f.Labels {
+			name := f.Name
+			if labels != "" {
+				name += "{" + labels + "}"
+			}
+			if f.Gauge {
+				m.Gauge(name, f.Help, func() float64 { return counts.Read(f, labels) })
+			} else {
+				m.Counter(name, f.Help, func() uint64 { return uint64(counts.Read(f, labels)) })
+			}
+		}
+	}
 	m.Gauge("evenkeel_store_series", "Series in memory.", func() float64 { return float64(samples.Stats().Series) })
 	m.Gauge("evenkeel_collector_start_time_seconds", "When this collector started, in seconds since 1970.", func() float64 { return float64(b.collector.started.UnixMilli()) / 1000 })
 	return m

@@ -68,6 +68,9 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 		for _, component := range sortedKeys(members) {
 			v := members[component]
 			ref := servicemap.MemberRef(manifest.Ref(component), h.name)
+			if !graph.Has(ref) {
+				continue // it was renamed or deleted, and its agent has not heard of it yet
+			}
 			m := incident.Cause{Ref: string(ref), Host: h.name, Condition: incident.Good}
 			_, open := d.book.Of(now, m.Ref)
 			switch {

@@ -157,6 +157,9 @@ func (c *Collector) Run(ctx context.Context) error {
 		return err
 	}
 	hosts.changed = d.changes.observed
+	if d.reviews, err = openReviews(ctx, engine, d.ids); err != nil {
+		return err
+	}
 
 	// The samples. Open replays what the last run left in the log.
 	samples, err := store.Open(ctx, store.Config{
@@ -223,7 +226,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		Authenticate: b.authenticate, Audit: trail.Append, Ready: c.whyNotReady, Unavailable: func(err error) bool { return errors.Is(err, state.ErrUnavailable) },
 		Register: session.NewEnrolment(cluster, admission).Register, Metrics: b.metrics(intake, samples, server), Log: c.log, Clock: c.clock,
 		Resources: resources{b}, Hosts: hostsBackend{b}, Map: mapBackend{b}, Incidents: incidents{b}, Actions: actions{b}, Tokens: tokens{b},
-		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b}, Signals: signalsBackend{b},
+		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b}, Reviews: reviews{b}, Signals: signalsBackend{b},
 	})
 	if err != nil {
 		return err

@@ -47,6 +47,7 @@ type decider struct {
 	records *records
 	history *history.Keeper
 	changes *changeLog
+	reviews *reviewLog
 	outside outsiders
 
 	inboxMu sync.Mutex
@@ -288,6 +289,9 @@ func (d *decider) judge(now time.Time) {
 	for _, i := range d.book.Observe(now, d.muted(now, snapshot, causes)) {
 		d.changed(i)
 	}
+	for _, i := range d.book.Withdraw(now, func(ref string) bool { return d.mayBeOn(snapshot.Graph(), manifest.Ref(ref)) }) {
+		d.changed(i)
+	}
 	d.noteGaps(snapshot, now)
 }
 
@@ -311,6 +315,7 @@ func (d *decider) redraw(now time.Time) {
 	} else {
 		d.health = d.health.Rebase(graph)
 	}
+	d.follow(now)
 	d.policies = d.policies[:0]
 	for r, p := range manifest.Of[manifest.RemediationPolicy](set) {
 		runbook, ok := manifest.SpecOf[manifest.Runbook](set, p.Runbook)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -207,19 +206,11 @@ func (d *decider) noteGaps(snapshot *servicemap.Snapshot, now time.Time) {
 			continue
 		}
 		i, open := d.book.Of(now, string(ref))
-		noted := func() bool {
-			for _, e := range i.Timeline {
-				if strings.HasPrefix(e.What, gapNote) {
-					return true
-				}
-			}
-			return false
-		}
-		if !open || noted() {
+		if !open || !i.GapAt.IsZero() {
 			continue
 		}
 		text := gapNote + snapshot.NotInMapText(ref) + "; find out what else it needs, and add it to dependsOn"
-		if i, err := d.book.Note(now, i.ID, "collector", text); err == nil {
+		if i, err := d.book.Gap(now, i.ID, text); err == nil {
 			d.changed(i)
 		}
 	}

@@ -49,7 +49,7 @@ func (d *decider) picture(ctx context.Context, at time.Time) (*picture.Picture, 
 	}); err != nil {
 		return nil, err
 	}
-	p.History, p.Changes = d.history.Rows(), d.changes.list()
+	p.History, p.Changes, p.Confirmations = d.history.Rows(), d.changes.list(), d.reviews.list()
 	for _, i := range p.Incidents {
 		if i.ResolvedAt.IsZero() {
 			p.Since[manifest.Ref(i.Cause)] = i.OpenedAt

@@ -128,6 +128,8 @@ func newWorld(t *testing.T, store *state.Memory, text string, folder ...string) 
 	d.changes, err = openChanges(ctx, store, d.ids, log)
 	must(err)
 	w.fleet.changed = d.changes.observed
+	d.reviews, err = openReviews(ctx, store, d.ids)
+	must(err)
 	trail, err := audit.Open(t.TempDir(), time.Now)
 	must(err)
 	w.executor, err = remedy.New(remedy.Config{

@@ -163,6 +163,39 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// A declared change is judged like a planned one, while it is young; one that was observed is not.
+func TestDeclaredIsJudged(t *testing.T) {
+	history := "ref,time,level\nservice/shop," + at().Add(-100*time.Hour).Format(time.RFC3339) + ",ok\nservice/shop," + at().Add(-10*time.Hour).Format(time.RFC3339) + ",critical\n"
+	p := read(t, "", picture.Options{History: &manifest.File{Name: "h", Text: []byte(history)}})
+	ago := func(hours int, kind, state string, refs ...manifest.Ref) picture.Change {
+		return picture.Change{ID: fmt.Sprint("c", hours), At: at().Add(-time.Duration(hours) * time.Hour), Kind: kind, State: state, What: "release", Refs: refs}
+	}
+	p.Changes = []picture.Change{
+		ago(31*24, "declared", "done", "component/web"), ago(40, "declared", "rolledBack", "component/web"), ago(20, "package", "", "component/web"),
+		ago(12, "declared", "", "component/web"), ago(11, "declared", ""), ago(-1, "declared", "", "component/web"),
+	}
+	got, err := change.Of(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, v := range got.Done {
+		lines = append(lines, fmt.Sprint(v.ID, " ", v.Title, " ", v.State, " ", v.Verdict, " ", v.Before.Bad, " ", v.After.Bad))
+	}
+	if diff := cmp.Diff([]string{"c12 release done worse 0s 36000s", "c40 release rolledBack same 0s 0s"}, lines); diff != "" {
+		t.Error(diff)
+	}
+	shop := change.Rate{}
+	for _, r := range got.Rates {
+		if r.Ref == "service/shop" {
+			shop = r
+		}
+	}
+	if shop != (change.Rate{Ref: "service/shop", Finished: 2, Failed: 1, Worse: 1, Rate: 0.5}) {
+		t.Errorf("%+v", got.Rates)
+	}
+}
+
 func TestRead(t *testing.T) {
 	_, problems := change.Read(read(t, "", picture.Options{}), "c.csv", []byte("at,on,kind,what\n,host/h9,boots,\n"))
 	var got []string

@@ -1,6 +1,7 @@
 package effectiveness_test
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -10,7 +11,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evenkeel/evenkeel/collector/effectiveness"
+	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -157,12 +160,62 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// A gap stays in the queue after the service is well again, until somebody has looked at it; one that is seen later is another one.
+func TestGaps(t *testing.T) {
+	p := read(t, nil)
+	incidents := []incident.Incident{
+		{ID: "I3", Cause: "service/gone", Level: health.Critical, GapAt: days(1)},
+		{ID: "I2", Cause: "service/shop", Level: health.Critical, GapAt: days(2)},
+		{ID: "I1", Cause: "service/shop", Level: health.Major, GapAt: days(9)},
+		{ID: "I0", Cause: "component/web", Level: health.Major},
+	}
+	confirmed := func(age int) []effectiveness.Event {
+		return []effectiveness.Event{{Item: "service/shop", At: days(age), What: effectiveness.Confirmed, By: "ann", Note: "orders need the bank"}}
+	}
+	p.Incidents = incidents
+	bad := read(t, map[string]string{"service/shop": "critical"})
+	bad.Incidents = incidents
+	for _, tt := range []struct {
+		name string
+		p    *picture.Picture
+		list []effectiveness.Event
+		want string
+	}{
+		{"nobody has looked", p, nil, "service/shop false 2026-11-23T10:00:00Z I2"},
+		{"before it was seen again", p, confirmed(5), "service/shop false 2026-11-23T10:00:00Z I2"},
+		{"since", p, confirmed(1), ""},
+		{"still to come", p, confirmed(-1), "service/shop false 2026-11-23T10:00:00Z I2"},
+		{"bad now", bad, nil, "service/shop true 2026-11-23T10:00:00Z I2"},
+		{"bad now, and known", bad, confirmed(1), ""},
+	} {
+		r := effectiveness.Of(tt.p, tt.list, effectiveness.Defaults())
+		var got []string
+		for _, g := range r.Gaps {
+			got = append(got, fmt.Sprintf("%s %t %s %s", g.Service, g.Now, g.Seen, g.Incident))
+		}
+		if s := strings.Join(got, "; "); s != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, s, tt.want)
+		}
+		if find(r, "service/shop").Item != "" {
+			t.Errorf("%s: a service is no item", tt.name)
+		}
+	}
+}
+
+// A confirmation says who it was, and what was found.
+func TestConfirmed(t *testing.T) {
+	got := find(effectiveness.Of(read(t, nil), []effectiveness.Event{{Item: "runbook/relieve", At: days(2), What: effectiveness.Confirmed, By: "ann", Note: "fine"}}, effectiveness.Defaults()), "runbook/relieve")
+	if got.By != "ann" || got.Note != "fine" || got.Confirmed != "2026-11-23T10:00:00Z" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestRead(t *testing.T) {
 	p := read(t, nil)
 	if got := events(t, p, "runbook/relieve,2026-11-01T00:00:00Z,good", "service/shop>component/web,2026-11-01T00:00:00Z,change"); len(got) != 2 {
 		t.Errorf("%+v", got)
 	}
-	_, problems := effectiveness.Read(p, "o.csv", []byte("item,at,event\nrunbook/none,,good\ncomponent/web,2026-11-01T00:00:00Z,god\nservice/shop>component/db,2026-11-01T00:00:00Z,bad\n"))
+	_, problems := effectiveness.Read(p, "o.csv", []byte("item,at,event\nrunbook/none,,good\ncomponent/web,2026-11-01T00:00:00Z,god\nservice/shop>component/db,2026-11-01T00:00:00Z,bad\nservice/shop,2026-11-01T00:00:00Z,good\nservice/shop,2026-11-01T00:00:00Z,confirmed\n"))
 	var got []string
 	for _, x := range problems {
 		got = append(got, x.String())
@@ -171,8 +224,9 @@ func TestRead(t *testing.T) {
 		"o.csv:2:14: at is missing",
 		"o.csv:2:1: runbook/none is not among the manifests",
 		`o.csv:3:36: "god" is not a value of event: expected good, bad, change, confirmed (did you mean "good"?)`,
-		`o.csv:3:1: "component/web" is not a reference to a detector, runbook, remediationpolicy (expected such as detector/NAME)`,
+		`o.csv:3:1: "component/web" is not a reference to a detector, runbook, remediationpolicy, service (expected such as detector/NAME)`,
 		"o.csv:4:1: service/shop does not rest on component/db",
+		"o.csv:5:35: good is not an event of a service: expected confirmed, of a gap of the map",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -361,6 +361,16 @@ func (b *Book) Note(at time.Time, id, who, what string) (Incident, error) {
 	return b.change(id, func(i *Incident) { i.note(at, who, what) })
 }
 
+// Gap notes that the cause of an incident is not in the map, once.
+func (b *Book) Gap(at time.Time, id, what string) (Incident, error) {
+	return b.change(id, func(i *Incident) {
+		if i.GapAt.IsZero() {
+			i.GapAt = at
+			i.note(at, "collector", what)
+		}
+	})
+}
+
 // ActionStarted says that an action is under way for the incident, ActionEnded that it is over.
 func (b *Book) ActionStarted(at time.Time, id, action, what string) (Incident, error) {
 	return b.change(id, func(i *Incident) {

@@ -142,13 +142,14 @@ type Incident struct {
 	External       string       `json:"external,omitempty"` // the ticket elsewhere
 	Calls          []Call       `json:"calls,omitempty"`    // the objectives that spoke of it, each pair of windows once
 	// Budget says that nothing but objectives spoke of it so far: the service is no fault of its own.
-	Budget   bool     `json:"budget,omitempty"`
-	Edges    []Edge   `json:"edges,omitempty"`
-	Actions  []string `json:"actions,omitempty"`
-	Active   []string `json:"active,omitempty"` // actions that are under way
-	Reopened int      `json:"reopened,omitempty"`
-	Timeline []Event  `json:"timeline"`
-	Dropped  int      `json:"dropped,omitempty"` // events that were left out of the middle of the timeline
+	Budget   bool      `json:"budget,omitempty"`
+	GapAt    time.Time `json:"gapAt,omitzero"` // when it was seen that its cause is not in the map; zero where it is
+	Edges    []Edge    `json:"edges,omitempty"`
+	Actions  []string  `json:"actions,omitempty"`
+	Active   []string  `json:"active,omitempty"` // actions that are under way
+	Reopened int       `json:"reopened,omitempty"`
+	Timeline []Event   `json:"timeline"`
+	Dropped  int       `json:"dropped,omitempty"` // events that were left out of the middle of the timeline
 }
 
 // Version is the format of a stored record.

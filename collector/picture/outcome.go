@@ -20,6 +20,16 @@ type Outcome struct {
 	What string
 }
 
+// Confirmation is that somebody reviewed an item and found it right: a detector, runbook or policy, an edge of the map, or a service of which
+// the map had a gap. It is stored as JSON.
+type Confirmation struct {
+	ID   string       `json:"id"`
+	Item manifest.Ref `json:"item"` // or FROM>TO
+	At   time.Time    `json:"at"`
+	By   string       `json:"by"`
+	Note string       `json:"note"`
+}
+
 // Trend is what was measured of a part, and the value at which the part has run out.
 type Trend struct {
 	Ref    manifest.Ref

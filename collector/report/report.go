@@ -16,6 +16,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/slo"
 	objectives "github.com/evenkeel/evenkeel/collector/slo/report"
+	"github.com/evenkeel/evenkeel/pkg/document"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -314,16 +315,7 @@ func (w *work) unknown(out *Report, unpromised []manifest.Ref) {
 	}
 }
 
-func human(seconds string) string {
-	d, err := time.ParseDuration(seconds)
-	if err != nil {
-		return seconds
-	}
-	if d < 0 {
-		return "-" + manifest.Duration(-d).String()
-	}
-	return manifest.Duration(d).String()
-}
+func human(seconds string) string { return document.Span(seconds) }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
