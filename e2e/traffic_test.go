@@ -205,7 +205,7 @@ func TestNftLimit(t *testing.T) {
 	if n := flood(); n != 100 {
 		t.Errorf("%d of 100 connections came through after the kernel forgot the bound", n)
 	}
-	rig.Must(t, "ip", rig.In(r.Near, a.Binary, "revert", "--all", "--config", a.Config)[1:]...)
+	a.RevertAll(t)
 	if got := read(); got != "" {
 		t.Errorf("left behind: %s", got)
 	}
@@ -460,7 +460,7 @@ func TestAgentCheck(t *testing.T) {
 	becomes("20", time.Second, "it is renewed")
 	a.Kill()
 	becomes("100", 12*time.Second, "the actor was killed")
-	rig.Must(t, a.Binary, "revert", "--all", "--config", a.Config)
+	a.RevertAll(t)
 
 	a.Start(t)
 	a.Dial(t).Do(t, a, l.Action, 5*time.Minute)

@@ -30,6 +30,13 @@ func (a *Actor) Settings(t testing.TB, lines string) {
 	Write(t, a.Config, Read(t, a.Config)+"\n"+lines)
 }
 
+// RevertAll takes everything back without the actor, where the actor would run, and returns what it said.
+func (a *Actor) RevertAll(t testing.TB) string {
+	t.Helper()
+	argv := append(append([]string{}, a.wrap...), a.Binary, "revert", "--all", "--config", a.Config)
+	return Must(t, argv[0], argv[1:]...)
+}
+
 // DoApproved is Do with the signature of an approver beside the collector's.
 func (p *Peer) DoApproved(t testing.TB, a *Actor, approver command.Key, action command.Action, lease time.Duration) command.Command {
 	t.Helper()
@@ -141,7 +148,7 @@ func (l Lever) Try(t *testing.T, a *Actor) {
 	apply(time.Minute)
 	a.Kill()
 	expect(l.Want, "after the actor was killed")
-	if out := Must(t, a.Binary, "revert", "--all", "--config", a.Config); !strings.Contains(out, "reverted") {
+	if out := a.RevertAll(t); !strings.Contains(out, "reverted") {
 		t.Errorf("revert --all said %q", out)
 	}
 	expect(l.Prior, "after revert --all")
