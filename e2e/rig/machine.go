@@ -227,13 +227,46 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
 ip link set lo up
-%[1]s/e2e.test -test.v -test.timeout 3m -test.run '%[2]s'
+for m in $(cat /modules 2>/dev/null); do depmod && modprobe $m; done
+%[3]s %[1]s/e2e.test -test.v -test.timeout 3m -test.run '%[2]s'
 echo "ek2e exit $?"
 poweroff -f
 `
 
 // PlainVM runs tests of this program in a virtual machine with cgroups of version 2 and nothing but busybox.
 func PlainVM(t testing.TB, tests string, patience time.Duration) {
+	t.Helper()
+	plainVM(t, tests, "", patience, func(string) {})
+}
+
+// IPVSVM runs a test that belongs inside in such a machine, whose kernel has loaded its load balancer, with ipvsadm.
+func IPVSVM(t testing.TB, inside string, patience time.Duration) {
+	t.Helper()
+	plainVM(t, ".", insideVariable+"="+inside, patience, func(root string) {
+		modules := Cached(t, "kernel/modules")
+		Must(t, "cp", "-a", modules, filepath.Join(root, "lib"))
+		Write(t, filepath.Join(root, "modules"), "ip_vs\nip_vs_wrr\n")
+		program(t, root, "ipvsadm")
+	})
+}
+
+// program puts a program of this machine and the libraries that it needs into a root.
+func program(t testing.TB, root, name string) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Copy(t, path, filepath.Join(root, "bin", name))
+	for _, lib := range library.FindAllString(Must(t, "ldd", path), -1) {
+		Copy(t, lib, filepath.Join(root, lib))
+	}
+}
+
+// library is a path as ldd prints it.
+var library = regexp.MustCompile(`/\S+\.so\S*`)
+
+func plainVM(t testing.TB, tests, environment string, patience time.Duration, more func(root string)) {
 	t.Helper()
 	root := filepath.Join(Folder(t), "root")
 	stock(t, root)
@@ -242,7 +275,8 @@ func PlainVM(t testing.TB, tests string, patience time.Duration) {
 		t.Fatal(err)
 	}
 	Copy(t, busybox, filepath.Join(root, "bin/busybox"))
-	Write(t, filepath.Join(root, "init"), fmt.Sprintf(plainInit, Inside, tests))
+	more(root)
+	Write(t, filepath.Join(root, "init"), fmt.Sprintf(plainInit, Inside, tests, environment))
 	if err := os.Chmod(filepath.Join(root, "init"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -184,7 +184,7 @@ func printCapabilities(w io.Writer, c actor.Capabilities) {
 	for _, x := range c.Cannot {
 		fmt.Fprintf(w, "  %s: %s\n", x.Action, x.Why)
 	}
-	fmt.Fprintln(w, "  anything else: no program is ever started")
+	fmt.Fprintln(w, "  anything else: no program is started but the nginx of the settings, to test its configuration")
 	fmt.Fprintln(w, "\nin force:")
 	for _, l := range c.Leases {
 		fmt.Fprintf(w, "  %s %s = %d, was %s, %s, %s left\n", l.ID, l.Resource, l.Value, l.Prior, l.Phase, l.Left)
