@@ -21,6 +21,7 @@ import (
 type balancer struct {
 	process        *rig.Process
 	config, socket string
+	options        string // of server one
 	url            string
 	one, two       *rig.Backend
 }
@@ -38,15 +39,16 @@ frontend front
   default_backend web
 backend web
   balance roundrobin
-  server one %[3]s weight %[4]d
+  server one %[3]s weight %[4]d %[6]s
   server two %[5]s weight 100
 `
 
-func newBalancer(t *testing.T) *balancer {
+func newBalancer(t *testing.T, options string) *balancer {
 	t.Helper()
 	dir := rig.Folder(t)
 	b := &balancer{
 		config: filepath.Join(dir, "haproxy.cfg"), socket: filepath.Join(dir, "admin.sock"), one: rig.NewBackend(t, "127.0.0.1:0"), two: rig.NewBackend(t, "127.0.0.1:0"),
+		options: options,
 	}
 	port := rig.FreePort(t)
 	b.url = fmt.Sprintf("http://127.0.0.1:%d/", port)
@@ -64,7 +66,7 @@ func newBalancer(t *testing.T) *balancer {
 }
 
 func (b *balancer) write(t *testing.T, port, weight int) {
-	rig.Write(t, b.config, fmt.Sprintf(haproxyConfig, b.socket, port, b.one.Address, weight, b.two.Address))
+	rig.Write(t, b.config, fmt.Sprintf(haproxyConfig, b.socket, port, b.one.Address, weight, b.two.Address, b.options))
 }
 
 // say speaks to HAProxy as an operator does.
@@ -126,7 +128,7 @@ func (b *balancer) server() command.Target {
 // Every setting of a server behind a real HAProxy does what it says, counted in sessions at real backends, and ends as
 // every lease ends.
 func TestHAProxy(t *testing.T) {
-	b := newBalancer(t)
+	b := newBalancer(t, "")
 	target := b.server()
 	a := rig.NewActor(t, rig.Grant("haproxy.weight", target, 1, 256), rig.Grant("haproxy.drain", target, 1, 1), rig.Grant("haproxy.maint", target, 1, 1),
 		rig.Grant("haproxy.maxconn", target, 1, 1000))
@@ -199,7 +201,7 @@ func TestHAProxy(t *testing.T) {
 // A reload brings the file's weight back without a word. The actor sets the weight again under the new worker, and what
 // the lease ends with is what the new file says.
 func TestHAProxyReload(t *testing.T) {
-	b := newBalancer(t)
+	b := newBalancer(t, "")
 	target := b.server()
 	a := rig.NewActor(t, rig.Grant("haproxy.weight", target, 1, 256))
 	a.Start(t)

@@ -54,7 +54,7 @@ func insideIPVS(t *testing.T) {
 	target, mark, six := at("tcp/"+service, one), at("fwmark/7", "10.9.0.2:80"), at("udp/[fd00::1]:53", "[fd00::2]:53")
 	a := rig.NewActor(t, rig.Grant("ipvs.weight", target, 1, 1000), rig.Grant("ipvs.weight", mark, 1, 1000), rig.Grant("ipvs.weight", six, 1, 1000))
 	a.Start(t)
-	// What ipvsadm prints in full, so that nothing beside the weight may change.
+	// What ipvsadm prints in full, so that nothing beside the weight may change; it leaves out the thresholds, see below.
 	line := func(after, destination string) func() string {
 		return func() string {
 			_, rest, _ := strings.Cut(rig.Must(t, "ipvsadm", "-S", "-n"), after)
@@ -68,9 +68,12 @@ func insideIPVS(t *testing.T) {
 	}
 	read := line("-A -t "+service, one)
 	l := rig.Lever{
-		Action: command.Action{Name: "ipvs.weight", Target: target, Value: 10}, Read: read, Prior: "-a -t 10.9.0.1:80 -r 10.9.0.2:80 -m -w 100 -x 500 -y 400",
-		Want: "-a -t 10.9.0.1:80 -r 10.9.0.2:80 -m -w 10 -x 500 -y 400", Lease: 5 * time.Second,
+		Action: command.Action{Name: "ipvs.weight", Target: target, Value: 10}, Read: read, Prior: "-a -t 10.9.0.1:80 -r 10.9.0.2:80 -m -w 100",
+		Want: "-a -t 10.9.0.1:80 -r 10.9.0.2:80 -m -w 10", Lease: 5 * time.Second,
 		Effect: func(t *testing.T) {
+			if got := rig.Must(t, "ipvsadm", "-L", "-n", "--thresholds"); !thresholds.MatchString(got) {
+				t.Errorf("the thresholds were lost:\n%s", got)
+			}
 			if got := share(); got < 4 || got > 16 {
 				t.Errorf("the first server got %d%% of the connections with 10 to 100", got)
 			} else {
@@ -80,7 +83,7 @@ func insideIPVS(t *testing.T) {
 		Drift: func() {
 			rig.Must(t, "ipvsadm", strings.Fields("-e -t "+service+" -r "+one+" -m -w 33 -x 500 -y 400")...)
 		},
-		Drifted: "-a -t 10.9.0.1:80 -r 10.9.0.2:80 -m -w 33 -x 500 -y 400",
+		Drifted: "-a -t 10.9.0.1:80 -r 10.9.0.2:80 -m -w 33",
 		Mend: func() {
 			rig.Must(t, "ipvsadm", strings.Fields("-e -t "+service+" -r "+one+" -m -w 100 -x 500 -y 400")...)
 		},
@@ -106,5 +109,7 @@ func insideIPVS(t *testing.T) {
 		}
 	}
 }
+
+var thresholds = regexp.MustCompile(`10\.9\.0\.2:80\s+500\s+400`)
 
 var weightForm = regexp.MustCompile(`-w \d+`)

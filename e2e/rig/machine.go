@@ -243,8 +243,10 @@ func PlainVM(t testing.TB, tests string, patience time.Duration) {
 func IPVSVM(t testing.TB, inside string, patience time.Duration) {
 	t.Helper()
 	plainVM(t, ".", insideVariable+"="+inside, patience, func(root string) {
-		modules := Cached(t, "kernel/modules")
-		Must(t, "cp", "-a", modules, filepath.Join(root, "lib"))
+		if err := os.MkdirAll(filepath.Join(root, "lib"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		Must(t, "cp", "-a", Cached(t, "kernel/modules"), filepath.Join(root, "lib", "modules"))
 		Write(t, filepath.Join(root, "modules"), "ip_vs\nip_vs_wrr\n")
 		program(t, root, "ipvsadm")
 	})

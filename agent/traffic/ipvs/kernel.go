@@ -88,7 +88,8 @@ func resolve(c *netlink.Conn) (uint16, error) {
 	if err != nil {
 		return 0, err
 	}
-	answers, err := c.Execute(message(unix.GENL_ID_CTRL, netlink.Request|netlink.Acknowledge, unix.CTRL_CMD_GETFAMILY, 1, b))
+	// No acknowledgement is asked for: it would come behind the answer, and be taken for that to the next question.
+	answers, err := c.Execute(message(unix.GENL_ID_CTRL, netlink.Request, unix.CTRL_CMD_GETFAMILY, 1, b))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, errors.New("this kernel has no IPVS: modprobe ip_vs")
 	} else if err != nil {
