@@ -133,6 +133,7 @@ func TestHAProxy(t *testing.T) {
 	a := rig.NewActor(t, rig.Grant("haproxy.weight", target, 1, 256), rig.Grant("haproxy.drain", target, 1, 1), rig.Grant("haproxy.maint", target, 1, 1),
 		rig.Grant("haproxy.maxconn", target, 1, 1000))
 	approver := a.Approver(t)
+	a.Rights(t, "")
 	a.Start(t)
 	if got := b.share(t); got < 45 || got > 55 {
 		t.Fatalf("server one got %d%% of the sessions before anything was done", got)

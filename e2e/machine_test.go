@@ -38,7 +38,7 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 }
 
 // insides are the tests that run inside a machine.
-var insides = map[string]func(*testing.T){"ipvs": insideIPVS, "systemd": insideSystemd}
+var insides = map[string]func(*testing.T){"ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic}
 
 const batchUnit = `[Service]
 ExecStart=%s/e2e.test

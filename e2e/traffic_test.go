@@ -121,7 +121,7 @@ func numberOf(t *testing.T, cmd *exec.Cmd) int64 {
 func actorIn(t *testing.T, r *rig.Router, grants ...string) *rig.Actor {
 	t.Helper()
 	a := rig.NewActor(t, grants...)
-	a.Under(rig.In(r.Near)...)
+	a.Rights(t, "network.conf", rig.In(r.Near)...)
 	a.Start(t)
 	return a
 }
@@ -271,7 +271,7 @@ events { worker_connections 128; }
 http {
   access_log off;
   include %[1]s/conf.d/*.conf;
-  server { listen 127.0.0.1:%[2]d; location / { proxy_pass http://shop; } }
+  server { listen 127.0.0.1:%[2]d; listen 127.0.0.1:997; location / { proxy_pass http://shop; } }
 }
 `
 
@@ -315,6 +315,7 @@ func TestNginxWeights(t *testing.T) {
 	}
 	target := command.Target{Nginx: &command.NginxServer{File: file, Upstream: "shop", Server: one.Address}}
 	a := rig.NewActor(t, rig.Grant("nginx.weights", target, 1, 100))
+	a.Rights(t, "nginx.conf")
 	a.Settings(t, fmt.Sprintf("nginx: {program: /usr/sbin/nginx, config: %s, pidFile: %s/nginx.pid}\n", config, dir))
 	a.Start(t)
 	reload := func() {
@@ -395,6 +396,7 @@ func TestAgentCheck(t *testing.T) {
 	}
 	target := command.Target{AgentCheck: "one"}
 	a := rig.NewActor(t, rig.Grant("agentcheck.weight", target, 1, 100))
+	a.Rights(t, "agent-check.conf")
 	a.Settings(t, "agentCheckDir: "+shares+"\n")
 	a.Start(t)
 	port := rig.FreePort(t)

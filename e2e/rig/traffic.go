@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,25 @@ func (a *Actor) Approver(t testing.TB) command.Key {
 	a.permissionsContent = strings.Replace(a.permissionsContent, "approvers: []", line, 1)
 	Write(t, a.Permissions, a.permissionsContent)
 	return command.Key{Private: key}
+}
+
+// Rights has the actor started with no more capabilities than its unit and one of the drop-ins grant. It replaces what Under said.
+func (a *Actor) Rights(t testing.TB, dropIn string, outer ...string) {
+	t.Helper()
+	set := "-all"
+	for _, file := range []string{"packaging/systemd/evenkeel-actor.service", "packaging/systemd/drop-in/" + dropIn} {
+		if strings.HasSuffix(file, "/") {
+			continue
+		}
+		for line := range strings.Lines(Read(t, filepath.Join(Root(t), file))) {
+			if names, ok := strings.CutPrefix(strings.TrimSpace(line), "CapabilityBoundingSet="); ok {
+				for _, name := range strings.Fields(names) {
+					set += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
+				}
+			}
+		}
+	}
+	a.Under(append(outer, "setpriv", "--bounding-set", set, "--no-new-privs", "--")...)
 }
 
 // Settings appends lines to the actor's configuration. The actor must not be started yet.

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	patience  = 2 * time.Second
-	maxAnswer = 4 << 20 // bytes: a backend of ten thousand servers
+	patience  = time.Second // for one answer: the kill file waits behind it
+	maxAnswer = 4 << 20     // bytes: a backend of ten thousand servers
 )
 
 // ask sends one line and returns the whole answer.

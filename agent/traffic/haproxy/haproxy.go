@@ -90,6 +90,14 @@ func (weight) Read(ctx context.Context, t command.Target) (traffic.Reading, erro
 	return traffic.Reading{Native: strconv.FormatInt(s.weight, 10), Value: s.weight, Epoch: worker}, err
 }
 
+// Permit leaves a server alone that somebody took out by its weight.
+func (w weight) Permit(ctx context.Context, t command.Target, now traffic.Reading) error {
+	if now.Value == 0 {
+		return command.Refuse(command.ReasonPriorDiffers, "server %s has weight 0: somebody took it out of service", at(t))
+	}
+	return w.knob.Permit(ctx, t, now)
+}
+
 func (weight) Native(value int64, _ string) (string, error) { return strconv.FormatInt(value, 10), nil }
 
 func (weight) Set(ctx context.Context, t command.Target, native string) error {

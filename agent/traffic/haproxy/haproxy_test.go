@@ -185,6 +185,10 @@ func TestAnothersValueStays(t *testing.T) {
 			t.Error("somebody else's weight was overwritten")
 		}
 	})
+	f.do(func() { f.weight = 0 })
+	if _, err := Weight().Prior(t.Context(), f.target("s1")); command.ReasonOf(err) != command.ReasonPriorDiffers {
+		t.Errorf("a server that somebody took out by its weight gets one: %v", err)
+	}
 	f.do(func() { f.admin = forcedMaint })
 	if _, err := Drain().Prior(t.Context(), f.target("s1")); command.ReasonOf(err) != command.ReasonPriorDiffers {
 		t.Errorf("a server that somebody took out is drained: %v", err)
