@@ -38,7 +38,7 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 }
 
 // insides are the tests that run inside a machine.
-var insides = map[string]func(*testing.T){"systemd": insideSystemd}
+var insides = map[string]func(*testing.T){"ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic}
 
 const batchUnit = `[Service]
 ExecStart=%s/e2e.test
@@ -79,7 +79,7 @@ func shippedUnits(t *testing.T) {
 	if err != nil || len(files) < 2 {
 		t.Fatalf("units: %v, %v", files, err)
 	}
-	most := map[string]string{"evenkeel-actor.service": "45", "evenkeel-agent.service": "25", "evenkeel-collector.service": "25"}
+	most := map[string]string{"evenkeel-actor.service": "45", "evenkeel-agent.service": "25", "evenkeel-collector.service": "25", "evenkeel-agent-check.service": "15"}
 	for _, f := range files {
 		name := filepath.Base(f)
 		if _, err := os.Stat("/usr/bin/" + strings.TrimSuffix(name, ".service")); err != nil {

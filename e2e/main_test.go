@@ -17,8 +17,11 @@ import (
 
 // helpers are the other programs that this test program can be.
 var helpers = map[string]func(args []string) error{
+	"connect-tcp": connectTCP,
 	"exporter":    exporter,
+	"fetch-tcp":   fetchTCP,
 	"knock":       knocking,
+	"serve-tcp":   serveTCP,
 	"spin":        spin,
 	"spin-pinned": spinPinned,
 }

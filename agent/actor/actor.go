@@ -8,9 +8,9 @@
 // its lease, with the kill switch, with a clean stop, or after a crash, whether or not an agent or a collector is there.
 // A value on the host that is not this actor's is left alone.
 //
-// It refuses to run programs, to take authority from anybody but the permissions file, and to act when that file could
-// have been written by others. It opens one unix socket. Run owns its goroutines: the loop, which alone touches the
-// engine, the acceptor, and two for each peer.
+// It refuses to run programs that a command has a part in, to take authority from anybody but the permissions file, and to
+// act when that file could have been written by others. It opens one unix socket. Run owns its goroutines: the loop,
+// which alone touches the engine, the acceptor, and two for each peer.
 package actor
 
 import (

@@ -14,7 +14,7 @@ import (
 )
 
 // HostActuators returns what can act on this host, and a function that lets go of it.
-func HostActuators() (map[string]Actuator, func()) {
+func HostActuators(s Settings) (map[string]Actuator, func()) {
 	var cfg actuator.Config
 	free := func() {}
 	if actuator.SystemdRuns() {
@@ -22,7 +22,9 @@ func HostActuators() (map[string]Actuator, func()) {
 		cfg.Systemd, free = sd, sd.Close
 	}
 	set := actuator.New(cfg)
-	return map[string]Actuator{"process.affinity": set.Affinity, "cpu.weight": set.Weight, "cpu.quota": set.Quota}, free
+	all := map[string]Actuator{"process.affinity": set.Affinity, "cpu.weight": set.Weight, "cpu.quota": set.Quota}
+	maps.Copy(all, trafficActuators(s))
+	return all, free
 }
 
 // Capabilities is what an actor can do, cannot do, holds, and whom it believes.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/evenkeel/evenkeel/agent/traffic/nginx"
 )
 
 // Settings is the actor's configuration file.
@@ -20,6 +22,9 @@ type Settings struct {
 	KillFile    string // default "kill" beside Permissions
 	Socket      string // default actor.sock in State
 	AgentUser   string // user of the agent, who may connect beside root and the actor's own user; empty: nobody else
+
+	Nginx         nginx.Config // whose upstreams nginx.weights changes; default that of Debian's package
+	AgentCheckDir string       // folder of agentcheck.weight, which the responder reads; default agentcheck.DefaultDir
 }
 
 // Default paths.
@@ -54,7 +59,8 @@ func ParseSettings(b []byte) (Settings, error) {
 		return s, errors.New("expected one YAML document with the key host")
 	}
 	r := &reader{}
-	m := r.mapping(file.Docs[0].Body, "config", "host", "state", "permissions", "killFile", "socket", "agentUser")
+	m := r.mapping(file.Docs[0].Body, "config", "host", "state", "permissions", "killFile", "socket", "agentUser", "nginx", "agentCheckDir")
+	r.trafficSettings(m, &s)
 	s.Host = r.text(m, "host")
 	for key, to := range map[string]*string{
 		"state": &s.State, "permissions": &s.Permissions, "killFile": &s.KillFile, "socket": &s.Socket, "agentUser": &s.AgentUser,

@@ -236,11 +236,11 @@ func (r *reader) grant(n ast.Node) Grant {
 }
 
 func (r *reader) target(n ast.Node) (command.Target, bool) {
-	m := r.mapping(n, "target", "unit", "cgroup", "process")
+	m := r.mapping(n, "target", append([]string{"unit", "cgroup", "process"}, trafficTargets...)...)
 	had := len(r.problems)
 	var t command.Target
 	if len(m.nodes) != 1 {
-		r.add(n, "a target names exactly one of unit, cgroup and process")
+		r.add(n, "a target names exactly one of unit, cgroup, process and what steers traffic (see docs/traffic.md)")
 		return t, false
 	}
 	switch {
@@ -254,6 +254,8 @@ func (r *reader) target(n ast.Node) (command.Target, bool) {
 		if p.has("user") {
 			t.Process.User = r.text(p, "user")
 		}
+	default:
+		t = r.trafficTarget(m)
 	}
 	if len(r.problems) > had {
 		return t, false

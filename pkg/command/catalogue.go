@@ -1,6 +1,9 @@
 package command
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // TargetKind names one field of Target in lower case: "unit", "cgroup", "process", "port", "check" or "host".
 type TargetKind string
@@ -29,7 +32,7 @@ func (t Target) Kind() TargetKind {
 	case t.Check != nil:
 		return OnCheck
 	}
-	return OnHost
+	return t.trafficKind()
 }
 
 // Spec is what is known of an action by its name. The planner and the actor read the same row; the actor's permissions
@@ -49,7 +52,11 @@ type Spec struct {
 	Title string
 }
 
-var catalogue = []Spec{
+var catalogue = slices.SortedFunc(slices.Values(slices.Concat(hostActions, trafficActions)), func(a, b Spec) int {
+	return strings.Compare(a.Name, b.Name)
+})
+
+var hostActions = []Spec{
 	{
 		Name: "cpu.quota", Risk: R2, Unit: "percent of one CPU", Min: 1, Max: 102400,
 		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "cap the CPU time of a unit or cgroup",

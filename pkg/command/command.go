@@ -65,6 +65,13 @@ type Target struct {
 	Process *Process `json:"process,omitempty"`
 	Port    string   `json:"port,omitempty"` // "8080/tcp"
 	Check   *Check   `json:"check,omitempty"`
+
+	// Parts of what steers traffic: see traffic.go.
+	HAProxy    *HAProxyServer   `json:"haproxy,omitempty"`
+	Nginx      *NginxServer     `json:"nginx,omitempty"`
+	IPVS       *IPVSDestination `json:"ipvs,omitempty"`
+	Interface  string           `json:"interface,omitempty"`  // network interface
+	AgentCheck string           `json:"agentCheck,omitempty"` // name under which a load balancer asks for a weight
 }
 
 // String returns the target as one word: "unit/batch.service", "cgroup/a/b", "process/usr/bin/x@user". It is the second
@@ -83,6 +90,9 @@ func (t Target) String() string {
 		return "port/" + t.Port
 	case t.Check != nil:
 		return "check/" + t.Check.Kind + ":" + t.Check.Address
+	}
+	if s := t.trafficText(); s != "" {
+		return s
 	}
 	return "host"
 }

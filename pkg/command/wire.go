@@ -205,7 +205,7 @@ func (t Target) Proto() *agentv1.Target {
 	case OnCheck:
 		return &agentv1.Target{Target: &agentv1.Target_Check{Check: &agentv1.CheckTarget{Kind: t.Check.Kind, Address: t.Check.Address}}}
 	}
-	return &agentv1.Target{}
+	return t.trafficProto()
 }
 
 // TargetFromProto returns a valid target; a nil or empty one is the host itself.
@@ -224,6 +224,8 @@ func TargetFromProto(p *agentv1.Target) (Target, error) {
 		t.Port = v.Port
 	case *agentv1.Target_Check:
 		t.Check = &Check{Kind: v.Check.GetKind(), Address: v.Check.GetAddress()}
+	default:
+		t = trafficFromProto(p)
 	}
 	if t.Kind() == OnHost {
 		return Target{}, fmt.Errorf("target names nothing")

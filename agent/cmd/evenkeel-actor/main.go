@@ -77,7 +77,7 @@ func root(out io.Writer) *cobra.Command {
 	}
 	c.SetOut(out)
 	c.PersistentFlags().StringVar(&file, "config", actor.DefaultConfig, "configuration `file`")
-	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), &cobra.Command{
+	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), agentCheckCommand(), &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Line("evenkeel-actor")) },
 	})
@@ -103,7 +103,7 @@ func runCommand(file *string) *cobra.Command {
 			if err := lv.UnmarshalText([]byte(level)); err != nil {
 				return withCode(exitUsage, fmt.Errorf("--log-level: %w", err))
 			}
-			able, free := actor.HostActuators()
+			able, free := actor.HostActuators(s)
 			defer free()
 			a, err := actor.New(actor.Config{
 				Settings: s, Actuators: able, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: lv})),
@@ -137,7 +137,7 @@ func capabilitiesCommand(file *string) *cobra.Command {
 				if !notRunning(err) {
 					return withCode(exitUnreachable, fmt.Errorf("cannot ask the running actor: %w", err))
 				}
-				able, free := actor.HostActuators()
+				able, free := actor.HostActuators(s)
 				defer free()
 				caps = actor.Inspect(s, os.Geteuid(), able)
 			}
@@ -184,7 +184,7 @@ func printCapabilities(w io.Writer, c actor.Capabilities) {
 	for _, x := range c.Cannot {
 		fmt.Fprintf(w, "  %s: %s\n", x.Action, x.Why)
 	}
-	fmt.Fprintln(w, "  anything else: no program is ever started")
+	fmt.Fprintln(w, "  anything else: no program is started but the nginx of the settings, to test its configuration")
 	fmt.Fprintln(w, "\nin force:")
 	for _, l := range c.Leases {
 		fmt.Fprintf(w, "  %s %s = %d, was %s, %s, %s left\n", l.ID, l.Resource, l.Value, l.Prior, l.Phase, l.Left)
@@ -218,7 +218,7 @@ func revertCommand(file *string) *cobra.Command {
 			}
 			results, err := actor.AskRevert(s.Socket, id, patience)
 			if err != nil && notRunning(err) {
-				able, free := actor.HostActuators()
+				able, free := actor.HostActuators(s)
 				defer free()
 				results, err = actor.RevertOffline(cmd.Context(), actor.Config{
 					Settings: s, Actuators: able, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
