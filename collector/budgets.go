@@ -96,7 +96,7 @@ func (d *decider) noteStates(rows []slo.Row) {
 
 // lookAtBudgets asks the objectives whose turn it is, and tells incidents of those that burn too fast.
 func (d *decider) lookAtBudgets(now time.Time) {
-	d.follow(now)
+	d.followBudgets(now)
 	d.budgets.turn++
 	for k, o := range d.budgets.all {
 		if o.follower == nil || o.asked && (k+d.budgets.turn)%asking != 0 {
@@ -112,8 +112,8 @@ func (d *decider) lookAtBudgets(now time.Time) {
 	d.budgets.sort()
 }
 
-// follow draws the objectives that are not followed yet out of the history.
-func (d *decider) follow(now time.Time) {
+// followBudgets draws the objectives that are not followed yet out of the history.
+func (d *decider) followBudgets(now time.Time) {
 	var p *picture.Picture
 	for _, o := range d.budgets.all {
 		if o.follower != nil {

@@ -24,6 +24,11 @@ func TestCgroupsOfVersion2(t *testing.T) {
 	rig.PlainVM(t, "^TestActor(LeaseEnds|KillFile|Leaves|Reverts)", 3*time.Minute)
 }
 
+// The same kernel for all other actions on groups, their processes and the host.
+func TestCatalogueOfVersion2(t *testing.T) {
+	rig.PlainVM(t, "^TestActor(Catalogue|Thaws|Freeze|Sysctl|Plugin)", 4*time.Minute)
+}
+
 // Under a systemd that has a cpu controller, the shipped actor unit changes a unit through systemd, the kernel's file
 // says so too, and the change ends with its lease, with the unit's stop, and by ExecStopPost after the actor was killed.
 func TestSystemdWithCPUController(t *testing.T) {

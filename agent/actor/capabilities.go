@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/evenkeel/evenkeel/agent/actuator"
@@ -21,10 +22,12 @@ func HostActuators(s Settings) (map[string]Actuator, func()) {
 		sd := &actuator.Systemd{}
 		cfg.Systemd, free = sd, sd.Close
 	}
-	set := actuator.New(cfg)
-	all := map[string]Actuator{"process.affinity": set.Affinity, "cpu.weight": set.Weight, "cpu.quota": set.Quota}
-	maps.Copy(all, trafficActuators(s))
-	return all, free
+	out := map[string]Actuator{}
+	for name, a := range actuator.New(cfg) {
+		out[name] = a
+	}
+	maps.Copy(out, trafficActuators(s))
+	return out, free
 }
 
 // Capabilities is what an actor can do, cannot do, holds, and whom it believes.
@@ -89,7 +92,15 @@ func describe(s Settings, p Permissions, problem string, actuators map[string]Ac
 			c.Approvers = append(c.Approvers, command.FormatPublicKey(k))
 		}
 	}
-	for _, spec := range command.Catalogue() {
+	p.apply(actuators, nil)
+	specs := command.Catalogue()
+	for name := range p.Plugins {
+		if spec, ok := command.Lookup("plugin:" + name); ok {
+			specs = append(specs, spec)
+		}
+	}
+	slices.SortFunc(specs, func(a, b command.Spec) int { return strings.Compare(a.Name, b.Name) })
+	for _, spec := range specs {
 		why := ""
 		a, has := actuators[spec.Name]
 		switch {

@@ -533,6 +533,7 @@ func (e *engine) reload() bool {
 	}
 	different := problem != e.problem || !slices.Equal(p.Hash, e.perm.Hash)
 	e.perm, e.problem = p, problem
+	p.apply(e.actuators, e.s.Leases)
 	return different
 }
 

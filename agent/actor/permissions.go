@@ -27,6 +27,7 @@ type Permissions struct {
 	Trust   command.Trust
 	MaxRisk command.Risk
 	Actions []Grant
+	Declared
 }
 
 // Grant permits one action on named targets, within bounds.
@@ -77,7 +78,7 @@ type permissionsFile struct {
 }
 
 func (f *permissionsFile) load() (Permissions, error) {
-	b, err := readOwned(f.path, f.uid)
+	b, err := readOwned(f.path, f.uid, maxPermissionsFile)
 	if err != nil {
 		return Permissions{}, err
 	}
@@ -94,7 +95,7 @@ func (f *permissionsFile) load() (Permissions, error) {
 }
 
 // readOwned reads through the descriptor that it has checked.
-func readOwned(file string, uid int) ([]byte, error) {
+func readOwned(file string, uid int, most int64) ([]byte, error) {
 	real, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return nil, err
@@ -129,9 +130,9 @@ func readOwned(file string, uid int) ([]byte, error) {
 			break
 		}
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxPermissionsFile+1))
-	if err == nil && len(b) > maxPermissionsFile {
-		err = fmt.Errorf("%s is larger than %d bytes", real, maxPermissionsFile)
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s is larger than %d bytes", real, most)
 	}
 	return b, err
 }
@@ -163,7 +164,7 @@ func ParsePermissions(b []byte) (Permissions, error) {
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
 		return Permissions{}, errors.New("expected one YAML document")
 	}
-	root := r.mapping(file.Docs[0].Body, "permissions", "version", "signingRoot", "approvers", "maxRisk", "actions")
+	root := r.mapping(file.Docs[0].Body, "permissions", "version", "signingRoot", "approvers", "maxRisk", "places", "plugins", "actions")
 	if n := r.integer(root, "version"); n != permissionsVersion && len(r.problems) == 0 {
 		r.add(root.at("version"), "version %d is not known here: expected %d", n, permissionsVersion)
 	}
@@ -185,9 +186,12 @@ func ParsePermissions(b []byte) (Permissions, error) {
 			r.add(root.at("maxRisk"), "maxRisk: %v", err)
 		}
 	}
-	for _, n := range r.list(root, "actions", maxGrants) {
+	p.Declared = r.declared(root)
+	grants := r.list(root, "actions", maxGrants)
+	for _, n := range grants {
 		p.Actions = append(p.Actions, r.grant(n))
 	}
+	p.check(r, p.Actions, grants)
 	if len(r.problems) > 0 {
 		return Permissions{}, errors.Join(r.problems...)
 	}
@@ -236,11 +240,11 @@ func (r *reader) grant(n ast.Node) Grant {
 }
 
 func (r *reader) target(n ast.Node) (command.Target, bool) {
-	m := r.mapping(n, "target", append([]string{"unit", "cgroup", "process"}, trafficTargets...)...)
+	m := r.mapping(n, "target", append([]string{"unit", "cgroup", "process", "port", "sysctl", "place", "host"}, trafficTargets...)...)
 	had := len(r.problems)
 	var t command.Target
 	if len(m.nodes) != 1 {
-		r.add(n, "a target names exactly one of unit, cgroup, process and what steers traffic (see docs/traffic.md)")
+		r.add(n, "a target names exactly one of unit, cgroup, process, port, sysctl, place, host and what steers traffic (see docs/traffic.md)")
 		return t, false
 	}
 	switch {
@@ -254,13 +258,23 @@ func (r *reader) target(n ast.Node) (command.Target, bool) {
 		if p.has("user") {
 			t.Process.User = r.text(p, "user")
 		}
+	case m.has("port"):
+		t.Port = r.text(m, "port")
+	case m.has("sysctl"):
+		t.Sysctl = r.text(m, "sysctl")
+	case m.has("place"):
+		t.Place = r.text(m, "place")
+	case m.has("host"):
+		if what := r.text(m, "host"); what != "self" && what != "" {
+			r.add(m.at("host"), "host: %q: the one host that can be meant is self", what)
+		}
 	default:
 		t = r.trafficTarget(m)
 	}
 	if len(r.problems) > had {
 		return t, false
 	}
-	if err := t.Validate(); err != nil || t.Kind() == command.OnHost {
+	if err := t.Validate(); err != nil || t.Kind() == command.OnHost && !m.has("host") {
 		r.add(n, "target: %v", err)
 		return t, false
 	}

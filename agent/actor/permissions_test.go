@@ -205,6 +205,7 @@ func TestSettings(t *testing.T) {
 
 func FuzzParsePermissions(f *testing.F) {
 	f.Add([]byte(goodPermissions))
+	f.Add([]byte(declaredPermissions))
 	f.Add([]byte("actions: [{targets: [{process: 1}]}]"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePermissions(b)

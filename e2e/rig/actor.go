@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -213,6 +214,13 @@ func (p *Peer) Results(id string) []command.Result {
 		}
 	}
 	return out
+}
+
+// All returns everything that the actor said so far.
+func (p *Peer) All() []command.Result {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.results)
 }
 
 // Await waits until the actor says that a command reached a phase. Another end of the command fails the test.

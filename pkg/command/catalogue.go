@@ -16,6 +16,8 @@ const (
 	OnProcess TargetKind = "process"
 	OnPort    TargetKind = "port"
 	OnCheck   TargetKind = "check"
+	OnSysctl  TargetKind = "sysctl"
+	OnPlace   TargetKind = "place"
 )
 
 // Kind says which field of the target is set.
@@ -31,6 +33,10 @@ func (t Target) Kind() TargetKind {
 		return OnPort
 	case t.Check != nil:
 		return OnCheck
+	case t.Sysctl != "":
+		return OnSysctl
+	case t.Place != "":
+		return OnPlace
 	}
 	return t.trafficKind()
 }
@@ -66,6 +72,66 @@ var hostActions = []Spec{
 		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "set the share of CPU time of a unit or cgroup among its siblings",
 	},
 	{
+		Name: "cgroup.freeze", Risk: R2, Unit: "1 = frozen", Min: 1, Max: 1,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "stop a unit or cgroup where it stands, until it is let go on",
+	},
+	{
+		Name: "cgroup.kill", Risk: R3, Unit: "1 = killed", Min: 1, Max: 1,
+		Targets: []TargetKind{OnUnit, OnCgroup}, Title: "kill every process of a unit or cgroup",
+	},
+	{
+		Name: "cpu.idle", Risk: R1, Unit: "1 = idle class", Min: 1, Max: 1,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "run a unit or cgroup only while none of its siblings wants the CPU",
+	},
+	{
+		Name: "cpuset.cpus", Risk: R2, Unit: "percent of the CPUs allowed", Min: 1, Max: 100, Neutral: 100,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "keep a unit or cgroup on some of the CPUs that it may use",
+	},
+	{
+		Name: "file.relief", Risk: R3, Unit: "MiB", Min: 1, Max: 1 << 20,
+		Targets: []TargetKind{OnPlace}, Title: "delete or empty old files of a declared place, oldest first, until so much is free",
+	},
+	{
+		Name: "io.limit", Risk: R2, Unit: "KiB/s", Min: 64, Max: 1 << 24,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "hold a unit or cgroup to so much reading, and so much writing, on each disk",
+	},
+	{
+		Name: "memory.high", Risk: R1, Unit: "MiB", Min: 1, Max: 1 << 24,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "have a unit or cgroup reclaim its own memory above so much",
+	},
+	{
+		Name: "memory.limit", Risk: R2, Unit: "MiB", Min: 1, Max: 1 << 24,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "let a unit or cgroup have no more memory than that",
+	},
+	{
+		Name: "memory.low", Risk: R1, Unit: "MiB", Min: 1, Max: 1 << 24,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "keep the memory of a unit or cgroup, up to so much, from being reclaimed for others",
+	},
+	{
+		Name: "pids.max", Risk: R2, Unit: "processes and threads", Min: 1, Max: 4194304,
+		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "let a unit or cgroup have no more processes and threads than that",
+	},
+	{
+		Name: "process.ionice", Risk: R1, Unit: "best-effort level, 8 is idle", Min: 0, Max: 8,
+		Targets: []TargetKind{OnProcess, OnUnit, OnCgroup}, Title: "put a process tree behind others at the disk",
+	},
+	{
+		Name: "process.nice", Risk: R1, Unit: "nice value", Min: 1, Max: 19,
+		Targets: []TargetKind{OnProcess, OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "put a process tree behind others at the CPU",
+	},
+	{
+		Name: "process.oom", Risk: R1, Unit: "oom_score_adj", Min: 1, Max: 1000,
+		Targets: []TargetKind{OnProcess, OnUnit, OnCgroup}, Title: "have the kernel take a process tree first when memory runs out",
+	},
+	{
+		Name: "process.sched", Risk: R1, Unit: "1 = batch, 2 = idle", Min: 1, Max: 2,
+		Targets: []TargetKind{OnProcess, OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "put a process tree into a scheduling class that gives way",
+	},
+	{
+		Name: "sysctl", Risk: R2, Unit: "as the kernel counts it", Min: 0, Max: 1<<31 - 1,
+		Targets: []TargetKind{OnSysctl}, PrivilegedRevert: true, Title: "set a kernel parameter of a closed list",
+	},
+	{
 		Name: "process.affinity", Risk: R1, Unit: "percent of the CPUs allowed", Min: 1, Max: 100, Neutral: 100,
 		Targets: []TargetKind{OnProcess, OnUnit, OnCgroup}, Title: "keep a process tree on some of the CPUs that it may use",
 	},
@@ -77,6 +143,9 @@ var needApprover = []string{"cgroup.freeze", "haproxy.drain", "haproxy.maint", "
 
 // Lookup returns the row of an action.
 func Lookup(name string) (Spec, bool) {
+	if program, is := Plugin(name); is {
+		return plugin(program), true
+	}
 	for _, s := range catalogue {
 		if s.Name == name {
 			return s.clone(), true
@@ -85,12 +154,13 @@ func Lookup(name string) (Spec, bool) {
 	return Spec{}, false
 }
 
-// Catalogue returns every known action, sorted by name.
+// Catalogue returns every known action, sorted by name. What a host declares for itself, plugin:NAME, is not among them.
 func Catalogue() []Spec {
 	out := make([]Spec, len(catalogue))
 	for i, s := range catalogue {
 		out[i] = s.clone()
 	}
+	slices.SortFunc(out, func(a, b Spec) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 

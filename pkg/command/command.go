@@ -65,6 +65,8 @@ type Target struct {
 	Process *Process `json:"process,omitempty"`
 	Port    string   `json:"port,omitempty"` // "8080/tcp"
 	Check   *Check   `json:"check,omitempty"`
+	Sysctl  string   `json:"sysctl,omitempty"` // "net.core.somaxconn"
+	Place   string   `json:"place,omitempty"`  // files that the host declares under this name
 
 	// Parts of what steers traffic: see traffic.go.
 	HAProxy    *HAProxyServer   `json:"haproxy,omitempty"`
@@ -90,6 +92,10 @@ func (t Target) String() string {
 		return "port/" + t.Port
 	case t.Check != nil:
 		return "check/" + t.Check.Kind + ":" + t.Check.Address
+	case t.Sysctl != "":
+		return "sysctl/" + t.Sysctl
+	case t.Place != "":
+		return "place/" + t.Place
 	}
 	if s := t.trafficText(); s != "" {
 		return s
@@ -100,8 +106,7 @@ func (t Target) String() string {
 // Equal reports whether both name the same part.
 func (t Target) Equal(o Target) bool { return t.String() == o.String() }
 
-// Action is one typed change. Value is in the action's own unit: cpu.weight 1-10000 (100 is neutral), cpu.quota and
-// process.affinity in percent.
+// Action is one typed change. Value is in the action's own unit, which its row in the catalogue names.
 type Action struct {
 	Name   string `json:"action"`
 	Target Target `json:"target"`

@@ -150,7 +150,7 @@ func parseTraffic(kind, rest string) (Target, error) {
 func (t Target) validTraffic() error {
 	switch {
 	case t.HAProxy != nil:
-		if err := validPlace("socket", t.HAProxy.Socket); err != nil {
+		if err := validFile("socket", t.HAProxy.Socket); err != nil {
 			return err
 		}
 		if err := validName("backend", t.HAProxy.Backend, maxBackend, "_-.:"); err != nil {
@@ -158,7 +158,7 @@ func (t Target) validTraffic() error {
 		}
 		return validName("server", t.HAProxy.Server, maxBackend, "_-.:")
 	case t.Nginx != nil:
-		if err := validPlace("file", t.Nginx.File); err != nil {
+		if err := validFile("file", t.Nginx.File); err != nil {
 			return err
 		}
 		if err := validName("upstream", t.Nginx.Upstream, maxBackend, "_-."); err != nil {
@@ -222,7 +222,7 @@ func parseAddrPort(what, s string) (netip.AddrPort, error) {
 	return a, nil
 }
 
-func validPlace(what, s string) error {
+func validFile(what, s string) error {
 	if s == "/" {
 		return fmt.Errorf("%s %q is no file", what, s)
 	}

@@ -204,6 +204,10 @@ func (t Target) Proto() *agentv1.Target {
 		return &agentv1.Target{Target: &agentv1.Target_Port{Port: t.Port}}
 	case OnCheck:
 		return &agentv1.Target{Target: &agentv1.Target_Check{Check: &agentv1.CheckTarget{Kind: t.Check.Kind, Address: t.Check.Address}}}
+	case OnSysctl:
+		return &agentv1.Target{Target: &agentv1.Target_Sysctl{Sysctl: t.Sysctl}}
+	case OnPlace:
+		return &agentv1.Target{Target: &agentv1.Target_Place{Place: t.Place}}
 	}
 	return t.trafficProto()
 }
@@ -224,6 +228,10 @@ func TargetFromProto(p *agentv1.Target) (Target, error) {
 		t.Port = v.Port
 	case *agentv1.Target_Check:
 		t.Check = &Check{Kind: v.Check.GetKind(), Address: v.Check.GetAddress()}
+	case *agentv1.Target_Sysctl:
+		t.Sysctl = v.Sysctl
+	case *agentv1.Target_Place:
+		t.Place = v.Place
 	default:
 		t = trafficFromProto(p)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evenkeel/evenkeel/agent/actor"
+	"github.com/evenkeel/evenkeel/agent/plugin"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/version"
 )
@@ -77,7 +78,7 @@ func root(out io.Writer) *cobra.Command {
 	}
 	c.SetOut(out)
 	c.PersistentFlags().StringVar(&file, "config", actor.DefaultConfig, "configuration `file`")
-	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), agentCheckCommand(), &cobra.Command{
+	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), agentCheckCommand(), pluginShim(), &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Line("evenkeel-actor")) },
 	})
@@ -184,7 +185,7 @@ func printCapabilities(w io.Writer, c actor.Capabilities) {
 	for _, x := range c.Cannot {
 		fmt.Fprintf(w, "  %s: %s\n", x.Action, x.Why)
 	}
-	fmt.Fprintln(w, "  anything else: no program is started but the nginx of the settings, to test its configuration")
+	fmt.Fprintln(w, "  anything else: no program is ever started but a plugin that the permissions declare, and the nginx of the settings, to test its configuration")
 	fmt.Fprintln(w, "\nin force:")
 	for _, l := range c.Leases {
 		fmt.Fprintf(w, "  %s %s = %d, was %s, %s, %s left\n", l.ID, l.Resource, l.Value, l.Prior, l.Phase, l.Left)
@@ -265,6 +266,14 @@ func configCommand(file *string) *cobra.Command {
 		},
 	})
 	return c
+}
+
+// pluginShim is for the actor itself: the moment between its own child and the host owner's program.
+func pluginShim() *cobra.Command {
+	return &cobra.Command{
+		Use: plugin.ShimWord, Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return withCode(exitFailed, plugin.Shim()) },
+	}
 }
 
 // notRunning reports that nobody listens on a socket, as opposed to somebody who does not answer or may not be asked.

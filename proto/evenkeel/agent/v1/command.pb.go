@@ -727,6 +727,8 @@ type Target struct {
 	//	*Target_Ipvs
 	//	*Target_Interface
 	//	*Target_AgentCheck
+	//	*Target_Sysctl
+	//	*Target_Place
 	Target        isTarget_Target `protobuf_oneof:"target"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -859,6 +861,24 @@ func (x *Target) GetAgentCheck() string {
 	return ""
 }
 
+func (x *Target) GetSysctl() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Sysctl); ok {
+			return x.Sysctl
+		}
+	}
+	return ""
+}
+
+func (x *Target) GetPlace() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Place); ok {
+			return x.Place
+		}
+	}
+	return ""
+}
+
 type isTarget_Target interface {
 	isTarget_Target()
 }
@@ -903,6 +923,14 @@ type Target_AgentCheck struct {
 	AgentCheck string `protobuf:"bytes,20,opt,name=agent_check,json=agentCheck,proto3,oneof"` // name under which a load balancer asks this host for its weight
 }
 
+type Target_Sysctl struct {
+	Sysctl string `protobuf:"bytes,24,opt,name=sysctl,proto3,oneof"` // "net.core.somaxconn"
+}
+
+type Target_Place struct {
+	Place string `protobuf:"bytes,25,opt,name=place,proto3,oneof"` // files that the host declares under this name
+}
+
 func (*Target_Unit) isTarget_Target() {}
 
 func (*Target_Cgroup) isTarget_Target() {}
@@ -922,6 +950,10 @@ func (*Target_Ipvs) isTarget_Target() {}
 func (*Target_Interface) isTarget_Target() {}
 
 func (*Target_AgentCheck) isTarget_Target() {}
+
+func (*Target_Sysctl) isTarget_Target() {}
+
+func (*Target_Place) isTarget_Target() {}
 
 type HAProxyTarget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1807,7 +1839,7 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x06Action\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x06target\x18\x02 \x01(\v2\x19.evenkeel.agent.v1.TargetR\x06target\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\x03R\x05value\"\xbc\x03\n" +
+	"\x05value\x18\x03 \x01(\x03R\x05value\"\xee\x03\n" +
 	"\x06Target\x12\x14\n" +
 	"\x04unit\x18\x01 \x01(\tH\x00R\x04unit\x12\x18\n" +
 	"\x06cgroup\x18\x02 \x01(\tH\x00R\x06cgroup\x12<\n" +
@@ -1819,7 +1851,9 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x04ipvs\x18\x12 \x01(\v2\x1d.evenkeel.agent.v1.IPVSTargetH\x00R\x04ipvs\x12\x1e\n" +
 	"\tinterface\x18\x13 \x01(\tH\x00R\tinterface\x12!\n" +
 	"\vagent_check\x18\x14 \x01(\tH\x00R\n" +
-	"agentCheckB\b\n" +
+	"agentCheck\x12\x18\n" +
+	"\x06sysctl\x18\x18 \x01(\tH\x00R\x06sysctl\x12\x16\n" +
+	"\x05place\x18\x19 \x01(\tH\x00R\x05placeB\b\n" +
 	"\x06target\"Y\n" +
 	"\rHAProxyTarget\x12\x16\n" +
 	"\x06socket\x18\x01 \x01(\tR\x06socket\x12\x18\n" +
@@ -1975,6 +2009,8 @@ func file_evenkeel_agent_v1_command_proto_init() {
 		(*Target_Ipvs)(nil),
 		(*Target_Interface)(nil),
 		(*Target_AgentCheck)(nil),
+		(*Target_Sysctl)(nil),
+		(*Target_Place)(nil),
 	}
 	file_evenkeel_agent_v1_command_proto_msgTypes[14].OneofWrappers = []any{
 		(*ActorFrame_Command)(nil),
