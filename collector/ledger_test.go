@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
 	"github.com/evenkeel/evenkeel/collector/state"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 )
 
 // The objectives of a month that is over are kept, and the audit log holds their sum and that of the history.

@@ -43,7 +43,7 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 }
 
 // insides are the tests that run inside a machine.
-var insides = map[string]func(*testing.T){"ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic}
+var insides = map[string]func(*testing.T){"ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic, "units": insideUnits}
 
 const batchUnit = `[Service]
 ExecStart=%s/e2e.test
@@ -60,7 +60,8 @@ func insideSystemd(t *testing.T) {
 		Host: "host-1", Config: actor.DefaultConfig, Permissions: "/etc/evenkeel/permissions.yaml", KillFile: "/etc/evenkeel/kill",
 		StateDir: "/var/lib/evenkeel-actor", Socket: "/var/lib/evenkeel-actor/actor.sock", Binary: "/usr/bin/evenkeel-actor", Authority: auth,
 	}
-	rig.Write(t, a.Permissions, rig.PermissionsText(auth.Root(), rig.Grant("cpu.weight", unit, 1, 1000), rig.Grant("cpu.quota", unit, 1, 400)))
+	rig.Write(t, a.Permissions, rig.PermissionsText(auth.Root(), rig.Grant("cpu.weight", unit, 1, 1000), rig.Grant("cpu.quota", unit, 1, 400),
+		rig.Grant("pids.max", unit, 1, 1000), rig.Grant("memory.high", unit, 16, 4096)))
 	rig.Write(t, a.Config, "host: host-1\n")
 	rig.Write(t, "/etc/systemd/system/batch.service", fmt.Sprintf(batchUnit, rig.Inside))
 	rig.Must(t, "systemctl", "daemon-reload")
@@ -151,6 +152,29 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 	peer.Await(t, c.ID, command.Reverted, 5*time.Second)
 	if got := property(t, unit.Unit, "CPUWeight"); got != "[not set]" {
 		t.Errorf("systemd's weight reads %s after the lease", got)
+	}
+
+	// Properties of the unit, as the kernel's own files have them.
+	for _, x := range []struct {
+		action, file, property, want string
+		value                        int64
+	}{{"pids.max", "pids.max", "TasksMax", "300", 300}, {"memory.high", "memory.high", "MemoryHigh", "134217728", 128}} {
+		k := rig.Knob{File: x.file}
+		b, err := os.ReadFile(g.File(x.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Neutral = strings.TrimSpace(string(b))
+		was := property(t, unit.Unit, x.property)
+		c := peer.Do(t, a, command.Action{Name: x.action, Target: unit, Value: x.value}, 10*time.Second)
+		if got, said := kernel(k), property(t, unit.Unit, x.property); got != x.want || said != x.want {
+			t.Errorf("%s: the kernel's %s reads %s, systemd says %s, want %s", x.action, x.file, got, said, x.want)
+		}
+		returns(k, time.Minute, "the lease of "+x.action+" ends")
+		peer.Await(t, c.ID, command.Reverted, 5*time.Second)
+		if got := property(t, unit.Unit, x.property); got != was {
+			t.Errorf("systemd's %s reads %s after the lease, was %s", x.property, got, was)
+		}
 	}
 
 	peer.Do(t, a, command.Action{Name: "cpu.quota", Target: unit, Value: 30}, 5*time.Minute)

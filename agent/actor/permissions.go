@@ -38,6 +38,8 @@ type Grant struct {
 	MaxLease time.Duration
 	Times    int // at most so many applications
 	Per      time.Duration
+	// WithoutApprover grants the action on a collector's signature alone; only for what could be taken back.
+	WithoutApprover bool
 }
 
 // Rate returns the grant's limit as it is written: "6/5m".
@@ -164,7 +166,7 @@ func ParsePermissions(b []byte) (Permissions, error) {
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
 		return Permissions{}, errors.New("expected one YAML document")
 	}
-	root := r.mapping(file.Docs[0].Body, "permissions", "version", "signingRoot", "approvers", "maxRisk", "places", "plugins", "actions")
+	root := r.mapping(file.Docs[0].Body, "permissions", "version", "signingRoot", "approvers", "revoked", "maxRisk", "places", "plugins", "actions")
 	if n := r.integer(root, "version"); n != permissionsVersion && len(r.problems) == 0 {
 		r.add(root.at("version"), "version %d is not known here: expected %d", n, permissionsVersion)
 	}
@@ -181,6 +183,16 @@ func ParsePermissions(b []byte) (Permissions, error) {
 		}
 		p.Trust.Approvers = append(p.Trust.Approvers, key)
 	}
+	if root.has("revoked") {
+		for _, n := range r.list(root, "revoked", maxGrants) {
+			id := r.scalar(n, "revoked")
+			if err := command.CheckKeyID(id); err != nil {
+				r.add(n, "revoked: %v", err)
+				continue
+			}
+			p.Trust.Revoked = append(p.Trust.Revoked, id)
+		}
+	}
 	if text := r.text(root, "maxRisk"); text != "" {
 		if p.MaxRisk, err = command.ParseRisk(text); err != nil {
 			r.add(root.at("maxRisk"), "maxRisk: %v", err)
@@ -189,7 +201,11 @@ func ParsePermissions(b []byte) (Permissions, error) {
 	p.Declared = r.declared(root)
 	grants := r.list(root, "actions", maxGrants)
 	for _, n := range grants {
-		p.Actions = append(p.Actions, r.grant(n))
+		g := r.grant(n)
+		p.Actions = append(p.Actions, g)
+		if g.WithoutApprover {
+			p.Trust.Waived = append(p.Trust.Waived, command.Waiver{Action: g.Action, Targets: g.Targets})
+		}
 	}
 	p.check(r, p.Actions, grants)
 	if len(r.problems) > 0 {
@@ -199,7 +215,7 @@ func ParsePermissions(b []byte) (Permissions, error) {
 }
 
 func (r *reader) grant(n ast.Node) Grant {
-	m := r.mapping(n, "action", "action", "targets", "min", "max", "maxLease", "rate")
+	m := r.mapping(n, "action", "action", "targets", "min", "max", "maxLease", "rate", "withoutApprover")
 	g := Grant{Action: r.text(m, "action"), Min: r.integer(m, "min"), Max: r.integer(m, "max")}
 	spec, known := command.Lookup(g.Action)
 	if !known && g.Action != "" {
@@ -223,7 +239,15 @@ func (r *reader) grant(n ast.Node) Grant {
 		}
 		g.Targets = append(g.Targets, target)
 	}
-	if text := r.text(m, "maxLease"); text != "" {
+	if m.has("withoutApprover") {
+		g.WithoutApprover = r.boolean(m, "withoutApprover")
+		if known && g.WithoutApprover && spec.Once() {
+			r.add(m.at("withoutApprover"), "withoutApprover: %s cannot be taken back, so it needs an approver's signature everywhere", g.Action)
+		}
+	}
+	if known && spec.Once() && !m.has("maxLease") {
+		// What cannot be taken back has no lease.
+	} else if text := r.text(m, "maxLease"); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil || d <= 0 {
 			r.add(m.at("maxLease"), "maxLease %q is not a length of time such as 10m", text)

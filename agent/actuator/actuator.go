@@ -103,6 +103,9 @@ func New(cfg Config) map[string]Actuator {
 		"process.sched":    newTree[uint32](schedClass{}, p, g),
 		"process.oom":      newTree[int](oomPreference{p}, p, g),
 	}
+	for name, verb := range map[string]Verb{"unit.start": Start, "unit.stop": Stop, "unit.restart": Restart} {
+		out[name] = newUnit(cfg, verb)
+	}
 	out["sysctl"] = Sysctl{cfg.Proc}
 	out["cgroup.kill"] = &Kill{groups: g}
 	out["file.relief"] = newRelief(time.Now)

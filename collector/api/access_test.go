@@ -196,6 +196,8 @@ func mutations() map[string]proto.Message {
 		operatorv1.ChangeService_RecordChanges_FullMethodName:         &operatorv1.RecordChangesRequest{Changes: []*operatorv1.RecordedChange{{What: "checkout 4.12.0"}}},
 		operatorv1.ReviewService_ConfirmReview_FullMethodName:         &operatorv1.ConfirmReviewRequest{Item: "runbook/relieve", Note: "fine"},
 		operatorv1.ActionService_ApproveAction_FullMethodName:         &operatorv1.DecideActionRequest{Id: actionA, CommandHash: "abcd", Reason: "agreed"},
+		operatorv1.KeyService_RevokeKey_FullMethodName:                &operatorv1.RevokeKeyRequest{Id: "0123456789abcdef", Reason: "lost"},
+		operatorv1.KeyService_RotateKey_FullMethodName:                &operatorv1.RotateKeyRequest{Reason: "lost"},
 		operatorv1.ActionService_DenyAction_FullMethodName:            &operatorv1.DecideActionRequest{Id: actionA, Reason: "month end"},
 		operatorv1.ActionService_CancelAction_FullMethodName:          &operatorv1.DecideActionRequest{Id: actionA, Reason: "enough"},
 		operatorv1.AccessService_CreateToken_FullMethodName:           &operatorv1.CreateTokenRequest{Role: "viewer", Name: "wall"},

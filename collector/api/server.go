@@ -64,6 +64,7 @@ type Config struct {
 	Changes   Changes
 	Reviews   Reviews
 	Signals   Signals
+	Keys      Keys
 }
 
 // Server serves the operators' API.
@@ -114,6 +115,7 @@ func New(cfg Config) (*Server, error) {
 	operatorv1.RegisterChangeServiceServer(s.grpc, &changes{server: s})
 	operatorv1.RegisterReviewServiceServer(s.grpc, &reviews{server: s})
 	operatorv1.RegisterSignalServiceServer(s.grpc, &signals{server: s})
+	operatorv1.RegisterKeyServiceServer(s.grpc, &keys{server: s})
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
 	}
@@ -211,6 +213,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		operatorv1.RegisterQueryServiceHandler, operatorv1.RegisterControlServiceHandler,
 		operatorv1.RegisterReasonServiceHandler, operatorv1.RegisterChangeServiceHandler, operatorv1.RegisterSignalServiceHandler,
 		operatorv1.RegisterReviewServiceHandler,
+		operatorv1.RegisterKeyServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, err

@@ -126,7 +126,7 @@ func Judge(f *Fleet, a Act) []Verdict {
 		f.rate(a, say)
 		f.ramp(a, say)
 	}
-	if a.Out {
+	if a.Out && f.Group.Members > 1 {
 		f.outOfService(a, say)
 	}
 	if a.Beyond {
@@ -240,7 +240,8 @@ func (f *Fleet) ramp(a Act, say say) {
 		fmt.Sprintf("under way on %d other hosts and seen to help on %d: no more than %d at once until it has helped", open, helped, most))
 }
 
-// outOfService asks whether the others can do without.
+// outOfService asks whether the others can do without. A component with one member is no group: what it costs to go
+// without it was weighed against what it protects.
 func (f *Fleet) outOfService(a Act, say say) {
 	g := f.Group
 	need := max(1, g.Need)

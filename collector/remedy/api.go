@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
@@ -131,24 +130,13 @@ func (e *Executor) history(s *Situation) {
 // see. The host must be known and overloaded still, and its actor and permissions those of the plan.
 func (e *Executor) Approve(ctx context.Context, id, hash, who string) (Action, error) {
 	return e.decide(ctx, id, who, "approve", func(en *entry) (Input, error) {
-		actor, ok := e.cfg.Roster.Actor(en.Host)
-		switch {
-		case en.State != AwaitingApproval:
-			return nil, fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
-		case hash != en.Hash:
-			return nil, fmt.Errorf("%w: the hash is not that of action %s", ErrNotNow, id)
-		case e.kill.On:
-			return nil, fmt.Errorf("%w: the kill switch is on", ErrNotNow)
-		case !e.cfg.Signals.Known(en.Host) || !ok:
-			return nil, fmt.Errorf("%w: host %s is silent", ErrNotNow, en.Host)
-		case e.cfg.Signals.Verdict(en.Host, en.Detector) != overload.Overloaded:
-			return nil, fmt.Errorf("%w: %s does not say overloaded any more", ErrNotNow, en.Detector)
-		case actor.Incarnation != en.ActorIncarnation || string(actor.PermissionsHash) != string(en.PermissionsHash):
-			return nil, fmt.Errorf("%w: the actor of host %s or its permissions have changed since", ErrNotNow, en.Host)
-		case !e.now.Before(en.ApproveBy):
-			return nil, fmt.Errorf("%w: the time for approval is over", ErrNotNow)
+		switch _, err := e.approvable(en, id, hash); {
+		case err != nil:
+			return nil, err
+		case en.NeedsKey:
+			return nil, fmt.Errorf("%w: host %s wants the signature of an approver's key: evenkeel action approve %s --key FILE", ErrNotNow, en.Host, id)
 		}
-		return Approved{who, hash}, nil
+		return Approved{Who: who, Hash: hash}, nil
 	})
 }
 
@@ -210,17 +198,12 @@ func (e *Executor) decide(ctx context.Context, id, who, what string, judge func(
 }
 
 // SetKillSwitch turns the kill switch on or off. On takes every action back, tells every actor to revert everything and
-// to refuse until lifted, and lets nothing begin.
+// to refuse until lifted, and lets nothing begin. The audit log is its caller's business, once.
 func (e *Executor) SetKillSwitch(ctx context.Context, on bool, who, reason string) (KillSwitch, error) {
 	var k KillSwitch
 	err := e.call(ctx, func(ctx context.Context, answer answer) {
 		k = KillSwitch{On: on, By: who, At: e.now, Reason: reason}
-		err := e.setKill(ctx, k)
-		outcome, detail := "done", fmt.Sprintf("on=%t %s", on, reason)
-		if err != nil {
-			outcome, detail = "failed", err.Error()
-		}
-		answer(err, e.trail.put(who, "killswitch", killKey, outcome, detail))
+		answer(e.setKill(ctx, k), nil)
 	})
 	if err != nil {
 		return KillSwitch{}, err

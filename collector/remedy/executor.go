@@ -365,7 +365,7 @@ func (e *Executor) sign(en *entry) Input {
 	case e.cfg.Signals.Verdict(a.Host, a.Detector) != overload.Overloaded:
 		return CancelledBy{"remedy", "the overload is over or no longer seen, and nothing was sent yet", ReasonConditionGone}
 	}
-	expires := e.now.Add(validFor(a.Proposal.Risk))
+	expires := e.now.Add(a.validFor())
 	env, err := e.cfg.Sign(command.Command{
 		ID: a.ID, Kind: command.Apply, Host: a.Host, ActorIncarnation: a.ActorIncarnation, Fence: a.Fence, Action: a.Proposal.Action,
 		Issued: e.now, Expires: expires, Lease: a.Proposal.Lease, Risk: a.Proposal.Risk, Reason: clip(a.Proposal.Text), Incident: a.Incident,

@@ -414,7 +414,6 @@ func TestPlanTakesEveryAction(t *testing.T) {
 		{step: remedy.Step{Action: "plugin:shed", Value: 40}, target: batch},
 		{step: remedy.Step{Action: "plugin:shed", Value: 40}, target: command.Target{}},
 		{step: remedy.Step{Action: "cgroup.kill", Value: 1}, target: batch, change: func(s *remedy.Situation) { s.Policy.Mode = remedy.Approve }},
-		{step: remedy.Step{Action: "cgroup.kill", Value: 1}, target: batch, why: "no policy does it by itself"},
 		{step: remedy.Step{Action: "file.relief", Value: 100, On: command.Target{Place: "old-logs"}}, target: command.Target{Place: "old-logs"}, change: func(s *remedy.Situation) { s.Policy.Mode = remedy.Approve }},
 	} {
 		s := two()

@@ -62,8 +62,6 @@ func barred(s *Situation, step Step, c *Contender) string {
 	switch {
 	case !ok:
 		return "no such action"
-	case spec.Risk >= command.R3 && s.Policy.Mode == Auto:
-		return "it cannot be taken back: no policy does it by itself"
 	case spec.Risk > s.Actor.MaxRisk:
 		return fmt.Sprintf("the host permits no more than %s, this is %s", s.Actor.MaxRisk, spec.Risk)
 	}
@@ -118,6 +116,8 @@ func stepTargets(s *Situation, step Step, c, p *Contender) ([]command.Target, st
 			return nil, "the host has fewer than two CPUs"
 		}
 		return treeTargets(s, c)
+	case "unit.stop", "unit.restart":
+		return unitTargets(s, c)
 	case "process.nice", "process.ionice", "process.sched", "process.oom":
 		return treeTargets(s, c)
 	case "sysctl", "file.relief":
@@ -212,6 +212,22 @@ func groupTargets(s *Situation, c *Contender, dir string) ([]command.Target, str
 		out = append(out, command.Target{Unit: base})
 	}
 	return append(out, command.Target{Cgroup: dir}), ""
+}
+
+// unitTargets is the component's own unit: what is done to it must reach nothing else.
+func unitTargets(s *Situation, c *Contender) ([]command.Target, string) {
+	if c.Target.Kind() != command.OnUnit {
+		return nil, "it is not a unit of systemd"
+	}
+	if c.Guarantee > 0 {
+		return nil, fmt.Sprintf("%g cores are guaranteed to it", c.Guarantee)
+	}
+	if c.Cgroup != "" {
+		if _, why := groupTargets(s, c, c.Cgroup); why != "" {
+			return nil, why
+		}
+	}
+	return []command.Target{c.Target}, ""
 }
 
 // treeTargets are the names of the processes of a contender.

@@ -80,6 +80,14 @@ func PermissionsText(root string, grants ...string) string {
 	return "version: 1\nsigningRoot: " + root + "\napprovers: []\nmaxRisk: R2\nactions:\n" + strings.Join(grants, "")
 }
 
+// Allow writes the permissions anew: with an approver, up to a risk.
+func (a *Actor) Allow(t testing.TB, approver, mostRisk string, grants ...string) {
+	t.Helper()
+	text := PermissionsText(a.Authority.Root(), grants...)
+	text = strings.Replace(text, "approvers: []", "approvers: ["+approver+"]", 1)
+	Write(t, a.Permissions, strings.Replace(text, "maxRisk: R2", "maxRisk: "+mostRisk, 1))
+}
+
 // Under has the actor started by another program, such as strace.
 func (a *Actor) Under(argv ...string) { a.wrap = argv }
 

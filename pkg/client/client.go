@@ -135,6 +135,7 @@ type Client struct {
 	Changes   operatorv1.ChangeServiceClient
 	Reviews   operatorv1.ReviewServiceClient
 	Signals   operatorv1.SignalServiceClient
+	Keys      operatorv1.KeyServiceClient
 
 	conn *grpc.ClientConn
 }
@@ -161,7 +162,7 @@ func New(c Context, more ...grpc.DialOption) (*Client, error) {
 		Actions: operatorv1.NewActionServiceClient(conn), Access: operatorv1.NewAccessServiceClient(conn),
 		Queries: operatorv1.NewQueryServiceClient(conn), Control: operatorv1.NewControlServiceClient(conn),
 		Reason: operatorv1.NewReasonServiceClient(conn), Changes: operatorv1.NewChangeServiceClient(conn), Reviews: operatorv1.NewReviewServiceClient(conn),
-		Signals: operatorv1.NewSignalServiceClient(conn), conn: conn,
+		Signals: operatorv1.NewSignalServiceClient(conn), Keys: operatorv1.NewKeyServiceClient(conn), conn: conn,
 	}, nil
 }
 

@@ -135,10 +135,22 @@ var hostActions = []Spec{
 		Name: "process.affinity", Risk: R1, Unit: "percent of the CPUs allowed", Min: 1, Max: 100, Neutral: 100,
 		Targets: []TargetKind{OnProcess, OnUnit, OnCgroup}, Title: "keep a process tree on some of the CPUs that it may use",
 	},
+	{
+		Name: "unit.restart", Risk: R3, Unit: "time", Min: 1, Max: 1,
+		Targets: []TargetKind{OnUnit}, Title: "restart a service, once",
+	},
+	{
+		Name: "unit.start", Risk: R2, Unit: "time", Min: 1, Max: 1,
+		Targets: []TargetKind{OnUnit}, Title: "start a service that is not running, and stop it again when the lease ends",
+	},
+	{
+		Name: "unit.stop", Risk: R2, Unit: "time", Min: 1, Max: 1,
+		Targets: []TargetKind{OnUnit}, Title: "stop a service, and start it again when the lease ends",
+	},
 }
 
-// needApprover are names that a collector's key alone may not sign, whatever risk the body claims: each takes something
-// out of service.
+// needApprover are names that a collector's key alone may not sign, whatever risk the body claims, unless the host grants
+// them so: each takes something out of service.
 var needApprover = []string{"cgroup.freeze", "haproxy.drain", "haproxy.maint", "unit.restart", "unit.stop"}
 
 // Lookup returns the row of an action.
@@ -172,8 +184,11 @@ func (s Spec) clone() Spec {
 	return s
 }
 
-// NeedsApprover reports whether a command needs an approver's signature beside the collector's. The risk counts as the
-// larger of what the body claims and what the catalogue knows.
+// Once reports whether the action cannot be taken back: it carries no lease and is never run again.
+func (s Spec) Once() bool { return s.Risk >= R3 }
+
+// NeedsApprover reports whether a command needs an approver's signature beside the collector's where the host grants
+// nothing else. The risk counts as the larger of what the body claims and what the catalogue knows.
 func NeedsApprover(c Command) bool {
 	return EffectiveRisk(c) >= R3 || c.Kind == Apply && slices.Contains(needApprover, c.Action.Name)
 }

@@ -97,7 +97,7 @@ func TestVerify(t *testing.T) {
 				t.Fatalf("got %v, want reason %q", err, c.want)
 			}
 			if err == nil {
-				if again, _ := command.ParseBody(c.envelope.Body); cmp.Diff(again, got) != "" {
+				if again, _ := command.ParseBody(c.envelope.Body); cmp.Diff(again, got.Command) != "" {
 					t.Fatal("what was verified is not what is in the body")
 				}
 			}
@@ -299,7 +299,7 @@ func TestCatalogue(t *testing.T) {
 			t.Errorf("%s stands after %s", s.Name, last)
 		}
 		last = s.Name
-		if s.Risk > command.R3 || s.Min > s.Max || s.Unit == "" || s.Title == "" || len(s.Targets) == 0 || s.Neutral != 0 && (s.Neutral < s.Min || s.Neutral > s.Max) {
+		if s.Once() != (s.Risk == command.R3) || s.Min > s.Max || s.Unit == "" || s.Title == "" || len(s.Targets) == 0 || s.Neutral != 0 && (s.Neutral < s.Min || s.Neutral > s.Max) {
 			t.Errorf("row %+v does not hold together", s)
 		}
 		if got, ok := command.Lookup(s.Name); !ok || cmp.Diff(s, got) != "" {

@@ -45,6 +45,8 @@ var stepForms = map[string]stepForm{
 	"process.nice":     {field: "to", least: 1, most: 19},
 	"process.oom":      {field: "to", least: 1, most: 1000, ownVerify: true},
 	"process.sched":    {field: "to", least: 1, most: 2},
+	"unit.restart":     {least: 1, most: 1},
+	"unit.stop":        {least: 1, most: 1},
 	"sysctl":           {field: "to", least: 0, most: 1<<31 - 1, subject: "sysctl", ownVerify: true},
 }
 
