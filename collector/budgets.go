@@ -115,6 +115,7 @@ func (d *decider) lookAtBudgets(now time.Time) {
 // follow draws the objectives that are not followed yet out of the history.
 func (d *decider) follow(now time.Time) {
 	var p *picture.Picture
+	of := map[manifest.Ref][]slo.Row{} // the history of each service
 	for _, o := range d.budgets.all {
 		if o.follower != nil {
 			continue
@@ -122,7 +123,11 @@ func (d *decider) follow(now time.Time) {
 		if p == nil {
 			p = &picture.Picture{At: now, Set: d.keeper.Set(), Map: d.snapshot.Load(), History: d.history.Rows()}
 			followNames(p, d.keeper.Names())
+			for _, row := range p.History {
+				of[row.Ref] = append(of[row.Ref], row)
+			}
 		}
+		p.History = of[o.spec.Service]
 		if err := o.begin(p); err != nil {
 			d.log.Error("an objective cannot be followed", "objective", o.ref, "error", err)
 			continue
