@@ -38,6 +38,8 @@ type objective struct {
 	// told is the incident that was told of each pair that calls, by the length of its long window.
 	told  map[time.Duration]string
 	asked bool
+	// broken says that it cannot be followed, until it is drawn anew; that is told once.
+	broken bool
 }
 
 // asking is every how many seconds an objective is asked: a small part of the shortest window.
@@ -117,7 +119,7 @@ func (d *decider) follow(now time.Time) {
 	var p *picture.Picture
 	of := map[manifest.Ref][]slo.Row{} // the history of each service
 	for _, o := range d.budgets.all {
-		if o.follower != nil {
+		if o.follower != nil || o.broken {
 			continue
 		}
 		if p == nil {
@@ -129,6 +131,7 @@ func (d *decider) follow(now time.Time) {
 		}
 		p.History = of[o.spec.Service]
 		if err := o.begin(p); err != nil {
+			o.broken = true
 			d.log.Error("an objective cannot be followed", "objective", o.ref, "error", err)
 			continue
 		}
