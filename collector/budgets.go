@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/incident"
@@ -257,8 +258,9 @@ func (d *decider) budgetCause(o *objective, b *slo.Burn, s *servicemap.Snapshot,
 		Title:  fmt.Sprintf("the error budget of %s burns too fast, by %s", service, o.ref),
 		Detail: burning(b), Impacts: d.impacts(s, now, service),
 	}
-	if r, ok := s.Range(service); ok {
+	if r, ok := s.Range(service); ok && r.Low > health.Info {
 		c.Level = max(c.Level, r.Low)
+		c.Detail += fmt.Sprintf("; now it is %s, by %s", r.Low, strings.Join(blamed(s, service), ", "))
 	}
 	// What is lost while another incident hits the service is counted there.
 	if slices.ContainsFunc(d.book.Hitting(now, c.Ref), func(i incident.Incident) bool { return i.Cause != c.Ref }) {
@@ -267,6 +269,16 @@ func (d *decider) budgetCause(o *objective, b *slo.Burn, s *servicemap.Snapshot,
 		}
 	}
 	return c
+}
+
+// blamed names what makes a service as bad as it is.
+func blamed(s *servicemap.Snapshot, service manifest.Ref) []string {
+	inputs, itself, _ := s.Blame(service)
+	out := manifest.Texts(inputs)
+	if itself || len(out) == 0 {
+		out = append(out, "itself")
+	}
+	return out
 }
 
 // call is what an incident keeps of a pair that calls. A page is as urgent as the service is critical, a ticket one step less.
