@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/incident"
@@ -38,6 +39,8 @@ type objective struct {
 	// told is the incident that was told of each pair that calls, by the length of its long window.
 	told  map[time.Duration]string
 	asked bool
+	// broken says that it cannot be followed, until it is drawn anew; that is told once.
+	broken bool
 }
 
 // asking is every how many seconds an objective is asked: a small part of the shortest window.
@@ -115,15 +118,21 @@ func (d *decider) lookAtBudgets(now time.Time) {
 // followBudgets draws the objectives that are not followed yet out of the history.
 func (d *decider) followBudgets(now time.Time) {
 	var p *picture.Picture
+	of := map[manifest.Ref][]slo.Row{} // the history of each service
 	for _, o := range d.budgets.all {
-		if o.follower != nil {
+		if o.follower != nil || o.broken {
 			continue
 		}
 		if p == nil {
 			p = &picture.Picture{At: now, Set: d.keeper.Set(), Map: d.snapshot.Load(), History: d.history.Rows()}
 			followNames(p, d.keeper.Names())
+			for _, row := range p.History {
+				of[row.Ref] = append(of[row.Ref], row)
+			}
 		}
+		p.History = of[o.spec.Service]
 		if err := o.begin(p); err != nil {
+			o.broken = true
 			d.log.Error("an objective cannot be followed", "objective", o.ref, "error", err)
 			continue
 		}
@@ -249,8 +258,9 @@ func (d *decider) budgetCause(o *objective, b *slo.Burn, s *servicemap.Snapshot,
 		Title:  fmt.Sprintf("the error budget of %s burns too fast, by %s", service, o.ref),
 		Detail: burning(b), Impacts: d.impacts(s, now, service),
 	}
-	if r, ok := s.Range(service); ok {
+	if r, ok := s.Range(service); ok && r.Low > health.Info {
 		c.Level = max(c.Level, r.Low)
+		c.Detail += fmt.Sprintf("; now it is %s, by %s", r.Low, strings.Join(blamed(s, service), ", "))
 	}
 	// What is lost while another incident hits the service is counted there.
 	if slices.ContainsFunc(d.book.Hitting(now, c.Ref), func(i incident.Incident) bool { return i.Cause != c.Ref }) {
@@ -259,6 +269,16 @@ func (d *decider) budgetCause(o *objective, b *slo.Burn, s *servicemap.Snapshot,
 		}
 	}
 	return c
+}
+
+// blamed names what makes a service as bad as it is.
+func blamed(s *servicemap.Snapshot, service manifest.Ref) []string {
+	inputs, itself, _ := s.Blame(service)
+	out := manifest.Texts(inputs)
+	if itself || len(out) == 0 {
+		out = append(out, "itself")
+	}
+	return out
 }
 
 // call is what an incident keeps of a pair that calls. A page is as urgent as the service is critical, a ticket one step less.

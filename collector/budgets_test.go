@@ -75,7 +75,7 @@ func TestABudgetThatBurnsOpensAnIncident(t *testing.T) {
 		w.pass(20 * time.Second) // 13.44 times 1 % of an hour are 8 minutes and 4 seconds
 		got := w.incidents()
 		if len(got) != 1 || got[0].Cause != "service/shop" || got[0].Priority != 2 || got[0].State != incident.Open || got[0].Level.String() != "warning" ||
-			got[0].Title != "the error budget of service/shop burns too fast, by slo/quick" || !strings.Contains(got[0].Timeline[0].What, ": over 1h and 5m at 13.6 and 100 times the rate that lasts, beyond the 13.4 of a page") {
+			got[0].Title != "the error budget of service/shop burns too fast, by slo/quick" || !strings.Contains(got[0].Timeline[0].What, ": over 1h and 5m at 13.6 and 100 times the rate that lasts, beyond the 13.4 of a page") || !strings.Contains(got[0].Timeline[0].What, "; now it is warning, by itself") {
 			t.Fatalf("%+v", got)
 		}
 		if rate, unit := got[0].PerHour(); rate != 60 || unit != "EUR" {

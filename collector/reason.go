@@ -34,6 +34,11 @@ func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assump
 			return nil, nil, err
 		}
 	}
+	if question == "ledger" {
+		if p.Months, err = sealedMonths(b.collector.historyDir(), b.audit); err != nil {
+			return nil, nil, err
+		}
+	}
 	return reason.Answer(question, p, args)
 }
 

@@ -30,6 +30,14 @@ type Confirmation struct {
 	Note string       `json:"note"`
 }
 
+// Month is one that is over, with how every objective stood at its end.
+type Month struct {
+	Name   string // 2026-10
+	Report []byte // the JSON of the question slo; empty where the objectives could not be worked out
+	// Fault says what is not as it was sealed; empty where all is.
+	Fault string
+}
+
 // Trend is what was measured of a part, and the value at which the part has run out.
 type Trend struct {
 	Ref    manifest.Ref

@@ -41,6 +41,8 @@ type Picture struct {
 	Confirmations []Confirmation
 	// Trends are what was measured of parts that can run out of something. They are gathered for the questions that need them.
 	Trends []Trend
+	// Months are those that are over and sealed, oldest first. They are gathered for the questions that need them.
+	Months []Month
 	// Incidents are those on record, newest first. From files there are none.
 	Incidents []incident.Incident
 }

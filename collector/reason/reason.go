@@ -34,6 +34,7 @@ var questions = map[string]question{
 	"simulate":      {nil, simulation},
 	"recovery-plan": {nil, recoveryPlan},
 	"slo":           {nil, objectives},
+	"ledger":        {[]string{"month"}, ledger},
 	"contacts":      {[]string{"of"}, contacts},
 	"times":         {nil, times},
 	"cause":         {nil, causes},

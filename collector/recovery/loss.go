@@ -42,16 +42,21 @@ type claim struct {
 	phase       // in which this holds
 }
 
+// turnsUpTo is how often the beginning or end of maintenance is followed; from then on it is taken to stay.
+const turnsUpTo = 16
+
 // surveys returns what broken parts cost, one after the other as maintenance begins and ends: what is worked on does not count while it lasts.
 func surveys(snap *servicemap.Snapshot, opt Options) []*loss {
 	parts := broken(snap, opt)
 	var lasts time.Duration
+	refs := make([]manifest.Ref, len(parts))
 	for i := range parts {
 		lasts += parts[i].Takes
+		refs[i] = parts[i].Ref
 	}
 	from, known := time.Duration(0), map[string]*hours{}
 	var out []*loss
-	for _, turn := range append(snap.Graph().Turns(opt.At, opt.At.Add(lasts)), time.Time{}) {
+	for _, turn := range append(snap.Graph().Turns(opt.At, opt.At.Add(lasts), turnsUpTo, refs...), time.Time{}) {
 		until := time.Duration(math.MaxInt64)
 		if !turn.IsZero() {
 			until = turn.Sub(opt.At)

@@ -149,18 +149,30 @@ func (s *Snapshot) When(at time.Time) *Snapshot {
 	return t.Snapshot()
 }
 
-// Turns returns the moments in (from, to) at which maintenance of anything begins or ends, in order.
-func (g *Graph) Turns(from, to time.Time) []time.Time {
+// Turns returns the first moments in (from, to), up to most of them, at which maintenance begins or ends that bears on what some parts
+// do to what rests on them, in order.
+func (g *Graph) Turns(from, to time.Time, most int, parts ...manifest.Ref) []time.Time {
 	if len(g.works) == 0 {
 		return nil
 	}
+	bears := map[int32]bool{}
+	for _, ref := range parts {
+		for _, up := range g.above(ref) {
+			bears[up] = true
+			for _, in := range g.nodes[up].inputs {
+				bears[in.to] = true
+			}
+		}
+	}
 	var out []time.Time
 	nodes := g.awayAt(from)
-	for nodes.until.Before(to) {
+	for nodes.until.Before(to) && len(out) < most {
 		next := g.awayAt(nodes.until)
-		for range next.turned(&nodes) {
-			out = append(out, nodes.until)
-			break
+		for n := range next.turned(&nodes) {
+			if bears[n] {
+				out = append(out, nodes.until)
+				break
+			}
 		}
 		nodes = next
 	}

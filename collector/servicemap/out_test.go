@@ -73,3 +73,25 @@ func TestOutIsWhatMaintenanceAloneTakesDown(t *testing.T) {
 		}
 	}
 }
+
+// Maintenance turns where it bears on what a part does: on the part, on what rests on it, and on what stands beside it there.
+func TestTurns(t *testing.T) {
+	begin := time.Date(2026, 12, 1, 21, 0, 0, 0, time.UTC)
+	for of, want := range map[string]string{
+		"  refs: [component/db]\n": "21:00 01:00", // beside it below the shop
+		"  refs: [host/h2]\n":      "21:00 01:00", // beside it below web
+		"  refs: [service/shop]\n": "21:00 01:00",
+		"  refs: [component/other]\n---\napiVersion: evenkeel/v1\nkind: Component\nmetadata: {name: other}\n": "",
+	} {
+		var got []string
+		for _, at := range keptMap(t, of).Turns(begin.Add(-time.Hour), begin.Add(24*time.Hour), 9, "component/web@h1") {
+			got = append(got, at.UTC().Format("15:04"))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, expected %s", of, got, want)
+		}
+	}
+	if got := keptMap(t, "  refs: [component/db]\n").Turns(begin.Add(-time.Hour), begin.Add(24*time.Hour), 1, "component/db"); len(got) != 1 {
+		t.Errorf("%v, expected the first one alone", got)
+	}
+}

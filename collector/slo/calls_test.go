@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/slo"
+	"github.com/evenkeel/evenkeel/pkg/health"
 )
 
 // A pair calls from firing until its short window is surely calm, whatever is not known in between.
@@ -39,5 +40,24 @@ func TestCallsHaveHysteresis(t *testing.T) {
 	c.Resume(time.Hour)
 	if got := c.Next([]slo.Burn{at(fast, false, 6, 6)}); len(got) != 1 {
 		t.Errorf("after a restart: %v", got)
+	}
+}
+
+// A service that is younger than the long window calls once its share of the budget is gone, and not at the first bad second.
+func TestAYoungServiceDoesNotCallAtOnce(t *testing.T) {
+	born := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
+	spec := slo.Spec{Objective: 990_000, Rolling: 28 * 24 * time.Hour, Bad: health.Major}
+	state := func(l health.Level) slo.State { return slo.State{Health: health.Exactly(l), Origin: slo.Own} }
+	// 2 % of the budget of 28 days at 99 % are 8 minutes and 3.84 seconds.
+	for after, want := range map[time.Duration]bool{2 * time.Minute: false, 9 * time.Minute: false, 9*time.Minute + 4*time.Second: true} {
+		r, _, err := slo.Evaluate(spec, nil, born, []slo.Segment{
+			{From: born, To: born.Add(time.Minute), State: state(health.OK)}, {From: born.Add(time.Minute), To: born.Add(time.Hour), State: state(health.Critical)},
+		}, born.Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := r.Burns[0]; b.Firing != want || b.MayFire != want || b.InLong.Low < 30 {
+			t.Errorf("after %s: %+v", after, b)
+		}
 	}
 }
