@@ -20,6 +20,9 @@ const (
 	JudgedMost = 200
 )
 
+// Least is how long before and after a change must be known to compare them.
+const Least = time.Minute
+
 // Around is how long before and after a change is looked at, at most.
 const Around = 24 * time.Hour
 
@@ -146,7 +149,7 @@ func verdict(p *picture.Picture, e event, past map[manifest.Ref][]slo.Segment) (
 	before, bad := stretch(p, rows, e.from.Add(-length), e.from)
 	after, worse := stretch(p, rows, e.to, e.to.Add(length))
 	v.Before, v.After = before, after
-	if length == 0 || len(v.Services) == 0 {
+	if length < Least || len(v.Services) == 0 {
 		return v, services
 	}
 	switch {

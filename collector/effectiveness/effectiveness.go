@@ -254,13 +254,27 @@ func judge(item string, events []Event, at time.Time, opt Options) Item {
 		out.Effectiveness, out.Least = &e, &least
 	}
 	why := func(format string, args ...any) { out.Why = append(out.Why, fmt.Sprintf(format, args...)) }
+	// Somebody has looked: what was known then asks for nobody, and thin evidence not before a half-life is over.
+	var looked, last time.Time
+	for _, e := range events {
+		switch e.What {
+		case Confirmed:
+			looked = e.At
+		case Good, Bad:
+			last = e.At
+		}
+	}
+	nothingNew := !looked.IsZero() && !last.After(looked)
+	fresh := !looked.IsZero() && at.Sub(looked) < opt.HalfLife
 	switch {
+	case nothingNew:
 	case out.Zone == Ineffective:
 		why("it is ineffective: %s of the weight of its outcomes is good", percent(t.good/t.all))
 	case best != "" && zones[out.Zone] < zones[best]:
 		why("it was %s at %s and is %s now", best, bestAt.UTC().Format(time.RFC3339), out.Zone)
 	}
 	switch {
+	case fresh:
 	case out.Outcomes == 0:
 		why("no outcome of it is known")
 	case t.all < opt.Thin:

@@ -3,6 +3,7 @@ package effectiveness_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,8 +105,9 @@ func TestAgainstTheDefinition(t *testing.T) {
 		if got.Outcomes != outcomes || math.Abs(got.Evidence-all) > 1e-5 {
 			t.Fatalf("%+v, wanted a weight of %g", got, all)
 		}
+		looked := slices.ContainsFunc(list, func(e effectiveness.Event) bool { return e.What == "confirmed" && now().Sub(e.At) < opt.HalfLife })
 		if outcomes == 0 {
-			if got.Effectiveness != nil || got.Zone != effectiveness.Untold || !got.Due {
+			if got.Effectiveness != nil || got.Zone != effectiveness.Untold || !got.Due && !looked {
 				t.Fatalf("%+v", got)
 			}
 			return
@@ -118,7 +120,7 @@ func TestAgainstTheDefinition(t *testing.T) {
 		if l := *got.Least; all > 0.05 && l > 1e-3 && math.Abs(math.Abs(e-l)-1.959964*math.Sqrt(l*(1-l)/all)) > 1e-3 {
 			t.Fatalf("the bound is %g of %g over %g", l, e, all)
 		}
-		if all < opt.Thin && !strings.Contains(strings.Join(got.Why, " "), "thin") {
+		if all < opt.Thin && !looked && !strings.Contains(strings.Join(got.Why, " "), "thin") {
 			t.Fatalf("%q", got.Why)
 		}
 	})
@@ -207,6 +209,35 @@ func TestConfirmed(t *testing.T) {
 	got := find(effectiveness.Of(read(t, nil), []effectiveness.Event{{Item: "runbook/relieve", At: days(2), What: effectiveness.Confirmed, By: "ann", Note: "fine"}}, effectiveness.Defaults()), "runbook/relieve")
 	if got.By != "ann" || got.Note != "fine" || got.Confirmed != "2026-11-23T10:00:00Z" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What somebody has looked at leaves the queue: for good until there is something new, and for want of evidence for a half-life.
+func TestConfirmedLeavesTheQueue(t *testing.T) {
+	p := read(t, nil)
+	add := func(list []effectiveness.Event, what string, ages ...int) []effectiveness.Event {
+		for _, age := range ages {
+			list = append(list, effectiveness.Event{Item: "runbook/relieve", At: days(age), What: what})
+		}
+		return list
+	}
+	bad := add(nil, "bad", 20, 19, 18, 17, 16, 15, 14, 13)
+	for _, tt := range []struct {
+		name string
+		list []effectiveness.Event
+		due  bool
+	}{
+		{"never", nil, true},
+		{"looked at", add(nil, "confirmed", 10), false},
+		{"looked at long ago", add(nil, "confirmed", 91), true},
+		{"ineffective", bad, true},
+		{"ineffective, and looked at", add(bad, "confirmed", 12), false},
+		{"ineffective again", add(add(bad, "confirmed", 12), "bad", 3), true},
+		{"changed since", add(add(bad, "confirmed", 12), "change", 3, 2, 1), true},
+	} {
+		if got := find(effectiveness.Of(p, tt.list, effectiveness.Defaults()), "runbook/relieve"); got.Due != tt.due {
+			t.Errorf("%s: due is %t: %v", tt.name, got.Due, got.Why)
+		}
 	}
 }
 

@@ -127,6 +127,30 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// A service without any value has no say in the unit, what is spared is not counted, and what was lost is told in money when it is over too.
+func TestUnitOfWhatIsOver(t *testing.T) {
+	b := newBook()
+	eur := incident.Impact{Service: "service/a", Level: health.Critical, Points: 100, Money: 50, Currency: "EUR"}
+	none := incident.Impact{Service: "service/b", Level: health.Critical}
+	spared := incident.Impact{Service: "service/c", Level: health.Critical, Points: 1000, Money: 700, Currency: "EUR", Spared: true}
+	b.Observe(at(0), []incident.Cause{bad(health.Major, eur, none, spared)})
+	i, _ := b.Get(at(3600), "i1")
+	if v, unit := i.PerHour(); v != 50 || unit != "EUR" {
+		t.Fatal(v, unit)
+	}
+	well := bad(health.Major)
+	well.Condition = incident.Good
+	b.Observe(at(3600), []incident.Cause{well})
+	b.Observe(at(3700), []incident.Cause{well})
+	i, _ = b.Get(at(3700), "i1")
+	if v, unit := i.Lost(); v != 50 || unit != "EUR" || i.State != incident.Resolved {
+		t.Fatal(v, unit, i.State)
+	}
+	if last := i.Timeline[len(i.Timeline)-1].What; last != "resolved after 1h1m40s; it cost 50.00 EUR" {
+		t.Error(last)
+	}
+}
+
 func TestRestartResolvesNothingAndRoundTrips(t *testing.T) {
 	b := newBook()
 	b.Observe(at(0), []incident.Cause{bad(health.Major, incident.Impact{Service: "service/a", Level: health.Critical, Points: 1})})

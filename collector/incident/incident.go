@@ -44,7 +44,9 @@ type Impact struct {
 	// Criticality is that of the service, from 1 (highest) to 4; 0 where nobody has stated it.
 	Criticality int `json:"criticality,omitempty"`
 	// Within says that the loss is counted at a service above that is hit too, and not here.
-	Within bool    `json:"within,omitempty"`
+	Within bool `json:"within,omitempty"`
+	// Spared says that the service loses nothing by this cause: it goes on in spite of it, or is bad by somebody else's doing.
+	Spared bool    `json:"spared,omitempty"`
 	Points float64 `json:"points"`
 	// Money is in Currency; an empty Currency means that nobody has priced the service.
 	Money    float64 `json:"money,omitempty"`
@@ -55,6 +57,9 @@ type Impact struct {
 
 // Fraction returns which part of its value the service loses at its level.
 func (i *Impact) Fraction() float64 {
+	if i.Spared {
+		return 0
+	}
 	if i.Loss == nil {
 		if i.Level >= health.Critical {
 			return 1
@@ -130,8 +135,9 @@ type Incident struct {
 	Services       []string     `json:"services,omitempty"` // every service hit so far
 	Impacts        []Impact     `json:"impacts,omitempty"`  // at this moment
 	Cost           Cost         `json:"cost"`
-	CostAt         time.Time    `json:"costAt"` // up to when Cost is counted
-	Known          bool         `json:"known"`  // the cause is seen now; false while its data is missing
+	Unpriced       bool         `json:"unpriced,omitempty"` // a part of Cost was lost by services that nobody has priced, so points tell it
+	CostAt         time.Time    `json:"costAt"`             // up to when Cost is counted
+	Known          bool         `json:"known"`              // the cause is seen now; false while its data is missing
 	OpenedAt       time.Time    `json:"openedAt"`
 	GoodSince      time.Time    `json:"goodSince,omitzero"`
 	ResolvedAt     time.Time    `json:"resolvedAt,omitzero"`
@@ -176,12 +182,17 @@ func (i *Incident) PerHour() (float64, string) {
 	return sum, unit
 }
 
-// Lost returns what the incident has cost so far, and its unit by the rule of PerHour over all services hit.
+// Lost returns what the incident has cost so far, and its unit: a currency where all of it was lost by services that are priced in it, else
+// points.
 func (i *Incident) Lost() (float64, string) {
-	if len(i.Cost.Money) == 1 && unitOf(i.Impacts) != Points {
+	switch {
+	case i.Unpriced || len(i.Cost.Money) > 1:
+	case len(i.Cost.Money) == 1:
 		for currency, sum := range i.Cost.Money {
 			return sum, currency
 		}
+	case i.Cost.Points == 0:
+		return 0, unitOf(i.Impacts) // nothing was lost yet
 	}
 	return i.Cost.Points, Points
 }
@@ -189,10 +200,14 @@ func (i *Incident) Lost() (float64, string) {
 // Points is the unit of value where no money is set.
 const Points = "points"
 
+// unitOf is a currency where every service that has a value is priced in it. One without any value has no say.
 func unitOf(impacts []Impact) string {
 	unit := ""
 	for k := range impacts {
 		c := impacts[k].Currency
+		if c == "" && impacts[k].Points == 0 {
+			continue
+		}
 		if c == "" || unit != "" && c != unit {
 			return Points
 		}
@@ -223,7 +238,9 @@ func (i *Incident) accrue(at time.Time) {
 			continue
 		}
 		i.Cost.Points += m.Points * lost
-		if m.Currency != "" {
+		if m.Currency == "" {
+			i.Unpriced = i.Unpriced || m.Points > 0
+		} else {
 			if i.Cost.Money == nil {
 				i.Cost.Money = map[string]float64{}
 			}
