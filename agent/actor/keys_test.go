@@ -310,7 +310,7 @@ func TestNeeds(t *testing.T) {
 	if !strings.HasSuffix(r.Keep["CAP_DAC_OVERRIDE"], "for cpu.quota, cpu.weight") {
 		t.Errorf("%q", r.Keep["CAP_DAC_OVERRIDE"])
 	}
-	if r = rulesFor([]use{{"cpu.weight", command.OnUnit}, {"plugin:x", command.OnHost}}, nil); r.KeepAll == "" || r.AnyFile == "" || r.Programs == "" {
+	if r = rulesFor([]use{{"cpu.weight", command.OnUnit}, {"strange.x", command.OnHost}}, nil); r.KeepAll == "" || r.AnyFile == "" || r.Programs == "" {
 		t.Errorf("%+v", r)
 	}
 	if r = rulesFor([]use{{"process.affinity", command.OnProcess}}, nil); r.AnyFile != landlockHides || r.KeepAll != "" {

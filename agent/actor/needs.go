@@ -39,9 +39,6 @@ var (
 var needs = map[string]need{
 	"agentcheck.":   {keep: map[string]string{"CAP_DAC_OVERRIDE": "write the responder's file"}, anyFile: "the responder's folder may be made later"},
 	"cgroup.freeze": groupFiles,
-	"cgroup.kill": {
-		keep: map[string]string{"CAP_DAC_OVERRIDE": othersFiles, "CAP_KILL": "end processes of other users"}, cgroups: true,
-	},
 	"cpu.":     groupFiles,
 	"cpuset.":  groupFiles,
 	"io.":      groupFiles,
@@ -53,8 +50,14 @@ var needs = map[string]need{
 		keep:  map[string]string{"CAP_SYS_RESOURCE": "lower an OOM score again", "CAP_DAC_OVERRIDE": "write files of other users' processes", "CAP_SYS_PTRACE": othersPrograms},
 		write: []string{"/proc"},
 	},
+	"cgroup.kill": {keep: map[string]string{"CAP_DAC_OVERRIDE": othersFiles, "CAP_KILL": "kill processes of other users"}, cgroups: true},
 	"file.relief": {
-		keep: map[string]string{"CAP_DAC_OVERRIDE": "remove files of other users", "CAP_FOWNER": "remove files of other users from shared folders"}, anyFile: "its places stand in the permissions",
+		keep:    map[string]string{"CAP_DAC_OVERRIDE": "remove files of other users", "CAP_FOWNER": "remove them where only their owner may"},
+		anyFile: "places stand in the permissions",
+	},
+	"plugin:": {
+		keep:    map[string]string{"CAP_DAC_OVERRIDE": othersFiles, "CAP_SETUID": "run programs as their user", "CAP_SETGID": "run programs as their user"},
+		cgroups: true, anyFile: "what a plugin writes is not known", programs: "plugins that the permissions declare",
 	},
 	"sysctl":   {keep: map[string]string{"CAP_NET_ADMIN": "set network sysctls"}, write: []string{"/proc/sys"}},
 	"haproxy.": {keep: map[string]string{"CAP_DAC_OVERRIDE": "speak to HAProxy's socket"}},

@@ -1,6 +1,7 @@
 package actuator
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -29,11 +30,36 @@ func (s cpusetSetting) read(root *os.Root, group string) (string, error) {
 	return text, err
 }
 
+// write gives a group that had no set of its own that state back. A kernel that lets no group with processes return to it
+// (6.1) is told the CPUs of the group above instead, which come to the same until those change.
 func (s cpusetSetting) write(root *os.Root, group, native string) error {
-	if native == inherited {
-		native = "\n"
+	file := path.Join(group, s.file())
+	if native != inherited {
+		return writeText(root, file, native)
 	}
-	return writeText(root, path.Join(group, s.file()), native)
+	err := writeText(root, file, "\n")
+	if !errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+	above, err := s.above(root, group)
+	if err != nil {
+		return err
+	}
+	return writeText(root, file, above)
+}
+
+// above is the CPUs of the group above.
+func (cpusetSetting) above(root *os.Root, group string) (string, error) {
+	return readText(root, path.Join(path.Dir(group), "cpuset.cpus.effective"))
+}
+
+// same reports whether a group that is to have no set of its own has all that it would inherit.
+func (s cpusetSetting) same(root *os.Root, group, now, prior string) bool {
+	if prior != inherited {
+		return false
+	}
+	above, err := s.above(root, group)
+	return err == nil && now == above
 }
 
 func (cpusetSetting) native(percent int64, was former) (string, error) {

@@ -64,6 +64,10 @@ type (
 	guarded interface {
 		guard(root *os.Root, group string, value int64) error
 	}
+	// alike knows texts that come to the same as what stood before.
+	alike interface {
+		same(root *os.Root, group, now, prior string) bool
+	}
 	// joined changes other knobs with it.
 	joined interface{ also() []string }
 )
@@ -197,7 +201,7 @@ func (c *Group) Look(_ context.Context, ch Change) (Standing, string, error) {
 	var now string
 	err := c.on(ch, func(v variant, root *os.Root, g group) (err error) {
 		if now, err = v.read(root, g.Path); err == nil {
-			standing, err = compare(v, ch, g, now)
+			standing, err = compare(v.setting, root, ch, g, now)
 		}
 		return err
 	})
@@ -207,7 +211,7 @@ func (c *Group) Look(_ context.Context, ch Change) (Standing, string, error) {
 	return standing, now, err
 }
 
-func compare(s setting, ch Change, g group, now string) (Standing, error) {
+func compare(s setting, root *os.Root, ch Change, g group, now string) (Standing, error) {
 	for i, v := range slices.Backward(ch.Values) {
 		native, err := s.native(v, former{ch.State.Text, g.Basis})
 		if err != nil {
@@ -220,10 +224,16 @@ func compare(s setting, ch Change, g group, now string) (Standing, error) {
 			return Older, nil
 		}
 	}
-	if now == ch.State.Text {
+	if isPrior(s, root, g, now, ch.State.Text) {
 		return Before, nil
 	}
 	return Other, nil
+}
+
+// isPrior reports whether what stands is, or comes to, what stood before.
+func isPrior(s setting, root *os.Root, g group, now, prior string) bool {
+	x, ok := s.(alike)
+	return now == prior || ok && x.same(root, g.Path, now, prior)
 }
 
 // Restore writes the prior setting back if what is found is ours.
@@ -238,12 +248,12 @@ func (c *Group) Restore(ctx context.Context, ch Change) (Standing, string, error
 				return fmt.Errorf("cannot set %s of unit %s: %w", v.property, g.Unit, err)
 			}
 		}
-		if now, err = v.read(root, g.Path); err == nil && now != ch.State.Text {
+		if now, err = v.read(root, g.Path); err == nil && !isPrior(v.setting, root, g, now, ch.State.Text) {
 			if err = v.write(root, g.Path, ch.State.Text); err == nil {
 				now, err = v.read(root, g.Path)
 			}
 		}
-		if err == nil && now != ch.State.Text {
+		if err == nil && !isPrior(v.setting, root, g, now, ch.State.Text) {
 			err = command.Refuse(command.ReasonNoEffect, "%s of /%s reads %s after %s was written back", v.file(), g.Path, now, ch.State.Text)
 		}
 		return err

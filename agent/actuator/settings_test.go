@@ -124,6 +124,18 @@ func drifted(during string) string {
 	return strings.Replace("7"+during, " 100000", " 100000", 1)
 }
 
+// A kernel that lets no populated group go back to inheriting is told what the group would inherit: that counts as given back.
+func TestCpusetThatCannotInheritAgain(t *testing.T) {
+	root := fakeController(t, 2, "batch")
+	put(t, filepath.Join(root, "cpuset.cpus.effective"), "0-7\n")
+	c := New(Config{Cgroup: root})["cpuset.cpus"]
+	ch := apply(t, c, command.Target{Cgroup: "/batch"}, 50)
+	put(t, filepath.Join(root, "batch/cpuset.cpus"), "0-7\n")
+	restore(t, c, ch, Before)
+	put(t, filepath.Join(root, "batch/cpuset.cpus"), "0-6\n")
+	restore(t, c, ch, Other)
+}
+
 // The freezer of version 1 keeps what was asked in one file and what came of it in another.
 func TestFreezerOfVersion1(t *testing.T) {
 	root := fakeController(t, 1, "batch")

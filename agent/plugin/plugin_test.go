@@ -206,6 +206,25 @@ func TestPluginBounds(t *testing.T) {
 	}
 }
 
+// A program runs as the user that was named, and may read itself though the file in memory is the actor's.
+func TestPluginRunsAsItsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run a program as somebody else")
+	}
+	r := newRig(t, "#!/bin/sh\nid -u\n")
+	r.d.User = "65534"
+	r.write("#!/bin/sh\nid -u\n")
+	state, err := r.p.Prior(t.Context(), r.target)
+	if err != nil || state.Value != 65534 {
+		t.Fatalf("%+v %v", state, err)
+	}
+	r.d.User = "nobody-of-that-name"
+	r.write("#!/bin/sh\nid -u\n")
+	if _, err := r.p.Prior(t.Context(), r.target); command.ReasonOf(err) != command.ReasonNoTarget {
+		t.Fatal(err)
+	}
+}
+
 // A program that sets something else than it was told has no effect, and what it did is given back by the actor.
 func TestPluginThatLies(t *testing.T) {
 	r := newRig(t, strings.ReplaceAll(knob, `"$3"`, "12"))

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -105,13 +106,16 @@ func (r *Runner) run(ctx context.Context, name string, d Program, args []string)
 	var out, errs capped
 	out.full, errs.full = cancel, cancel
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", ShimWord)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(order), &out, &errs
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.Env, cmd.Dir = environment, "/"
 	cmd.ExtraFiles = []*os.File{program}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, UseCgroupFD: true, CgroupFD: int(group.dir.Fd())}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return group.kill() }
 	cmd.WaitDelay = time.Second
-	err = cmd.Run()
+	err = start(cmd, group, order)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	_ = group.kill() // what it left behind goes with it
 	switch {
 	case out.over || errs.over:
@@ -122,6 +126,29 @@ func (r *Runner) run(ctx context.Context, name string, d Program, args []string)
 		return "", command.Refuse(command.ReasonNoEffect, "plugin %s failed: %v: %s", name, err, clip(errs.String()))
 	}
 	return out.String(), nil
+}
+
+// start starts the shim, puts it into its group, and only then gives it its order: before that it does nothing.
+func start(cmd *exec.Cmd, group *holder, order []byte) error {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err = group.add(cmd.Process.Pid)
+	if err == nil {
+		_, err = in.Write(order)
+	}
+	if e := in.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	return err
 }
 
 // seal puts a program into a file in memory that nobody can change any more, and checks its hash there.
@@ -159,10 +186,7 @@ func seal(name string, content []byte, want string) (*os.File, error) {
 const mfdExec = 0x10
 
 // holder is the cgroup of one run.
-type holder struct {
-	path string
-	dir  *os.File
-}
+type holder struct{ path string }
 
 func (r *Runner) group(name string) (*holder, error) {
 	parent, err := r.parent()
@@ -175,12 +199,11 @@ func (r *Runner) group(name string) (*holder, error) {
 	}
 	// Where the controller is handed down, a fork bomb ends here.
 	_ = os.WriteFile(filepath.Join(p, "pids.max"), []byte("64"), 0)
-	d, err := os.Open(p)
-	if err != nil {
-		_ = os.Remove(p)
-		return nil, err
-	}
-	return &holder{p, d}, nil
+	return &holder{p}, nil
+}
+
+func (g *holder) add(pid int) error {
+	return os.WriteFile(filepath.Join(g.path, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 func (g *holder) kill() error {
@@ -189,7 +212,6 @@ func (g *holder) kill() error {
 
 // remove waits a moment for the killed to be gone.
 func (g *holder) remove() {
-	g.dir.Close()
 	for range 200 {
 		if err := os.Remove(g.path); err == nil || errors.Is(err, os.ErrNotExist) {
 			return

@@ -105,11 +105,15 @@ func Shim() error {
 
 type ids struct{ uid, gid int }
 
-// lookup finds the user that a program runs as.
+// lookup finds the user that a program runs as, by name or number. A number that no account has is its own group.
 func lookup(name string) (ids, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		if u, err = user.LookupId(name); err != nil {
+		if n, e := strconv.ParseUint(name, 10, 31); e == nil {
+			if u, err = user.LookupId(name); err != nil {
+				return ids{int(n), int(n)}, nil
+			}
+		} else {
 			return ids{}, command.Refuse(command.ReasonNoTarget, "there is no user %q on this host", name)
 		}
 	}

@@ -413,8 +413,8 @@ func TestPlanTakesEveryAction(t *testing.T) {
 		{step: remedy.Step{Action: "sysctl", Value: 4096, On: command.Target{Sysctl: "kernel.core_pattern"}}, target: command.Target{Sysctl: "net.core.somaxconn"}, why: "not one that can be set"},
 		{step: remedy.Step{Action: "plugin:shed", Value: 40}, target: batch},
 		{step: remedy.Step{Action: "plugin:shed", Value: 40}, target: command.Target{}},
-		{step: remedy.Step{Action: "cgroup.kill", Value: 1}, target: batch, change: func(s *remedy.Situation) { s.Policy.Mode = remedy.Approve }},
-		{step: remedy.Step{Action: "file.relief", Value: 100, On: command.Target{Place: "old-logs"}}, target: command.Target{Place: "old-logs"}, change: func(s *remedy.Situation) { s.Policy.Mode = remedy.Approve }},
+		{step: remedy.Step{Action: "cgroup.kill", Value: 1}, target: batch},
+		{step: remedy.Step{Action: "file.relief", Value: 100, On: command.Target{Place: "old-logs"}}, target: command.Target{Place: "old-logs"}},
 	} {
 		s := two()
 		s.Policy.Steps = []remedy.Step{c.step}
