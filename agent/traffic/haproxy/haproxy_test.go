@@ -267,7 +267,7 @@ func FuzzParseServer(f *testing.F) {
 		if err == nil && !strings.Contains(answer, "web") {
 			t.Fatalf("%q has server %+v", answer, s)
 		}
-		if err != nil && errors.Is(err, traffic.ErrGone) && len(err.Error()) > 400 {
+		if err != nil && errors.Is(err, traffic.ErrGone) && len(err.Error()) > 700 {
 			t.Fatalf("an error of %d bytes", len(err.Error()))
 		}
 	})

@@ -47,10 +47,19 @@ func TestFind(t *testing.T) {
 		}
 	}
 	for _, x := range []struct{ file, upstream, server string }{
-		{shop, "nope", "10.0.0.7:80"}, {shop, "shop", "10.0.0.1:80"}, {shop, "shop", "10.0.0.6:80"}, {shop, "server", "10.0.0.7:80"},
-		{"upstream a { server b; server b; }", "a", "b"}, {"upstream a { server b; } upstream a { server c; }", "a", "b"}, {"upstream a { server b weight=0; }", "a", "b"},
-		{"upstream a { server b weight=1 weight=2; }", "a", "b"}, {"upstream a { server b", "a", "b"}, {`upstream a { server "b; }`, "a", "b"},
-		{"upstream a { if { server b; } }", "a", "b"}, {"set upstream a { server b; }", "a", "b"}, {"server b;", "a", "b"},
+		{shop, "nope", "10.0.0.7:80"},
+		{shop, "shop", "10.0.0.1:80"},
+		{shop, "shop", "10.0.0.6:80"},
+		{shop, "server", "10.0.0.7:80"},
+		{"upstream a { server b; server b; }", "a", "b"},
+		{"upstream a { server b; } upstream a { server c; }", "a", "b"},
+		{"upstream a { server b weight=0; }", "a", "b"},
+		{"upstream a { server b weight=1 weight=2; }", "a", "b"},
+		{"upstream a { server b", "a", "b"},
+		{`upstream a { server "b; }`, "a", "b"},
+		{"upstream a { if { server b; } }", "a", "b"},
+		{"set upstream a { server b; }", "a", "b"},
+		{"server b;", "a", "b"},
 	} {
 		if p, err := find([]byte(x.file), x.upstream, x.server); err == nil {
 			t.Errorf("%s in %s of %q is %+v", x.server, x.upstream, x.file, p)
