@@ -90,6 +90,10 @@ func knob(s *Situation, step Step, c, p *Contender) (command.Action, *command.Pe
 		targets, reason = groupTargets(s, c, c.Cgroup)
 	case "process.affinity":
 		targets, reason = affinityTargets(s, c)
+	case "nft.limit":
+		if targets = []command.Target{c.Target}; c.Target.Kind() != command.OnPort {
+			reason = "it is not declared by its port"
+		}
 	default:
 		return a, nil, "this planner does not know how to take it"
 	}

@@ -97,6 +97,8 @@ func checkRunbook(c *checker, r *Runbook) {
 			most, percent = 100, true
 		case "cpu.quota":
 			most, percent = 102400, true
+		case "nft.limit":
+			most = 1000000
 		}
 		hint := fmt.Sprintf("a whole number from %d to %d", least, most)
 		if percent {

@@ -270,10 +270,10 @@ type Runbook struct {
 	Steps []Step `json:"steps" manifest:"required"`
 }
 
-// Step is one action. To is the value of cpu.weight (1-10000) and cpu.quota (percent of one CPU), CPUs that of
-// process.affinity (percent of the CPUs allowed).
+// Step is one action. To is the value of cpu.weight (1-10000), cpu.quota (percent of one CPU) and nft.limit (new
+// connections a second), CPUs that of process.affinity (percent of the CPUs allowed).
 type Step struct {
-	Action string    `json:"action" manifest:"required,enum=cpu.quota|cpu.weight|process.affinity"`
+	Action string    `json:"action" manifest:"required,enum=cpu.quota|cpu.weight|nft.limit|process.affinity"`
 	To     *Quantity `json:"to,omitempty"`
 	CPUs   *Quantity `json:"cpus,omitempty"`
 	Verify *Verify   `json:"verify,omitempty"`

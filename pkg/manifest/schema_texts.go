@@ -134,7 +134,7 @@ func fieldTexts() map[string]string {
 		"Source.zabbix":             "Problems of a Zabbix.",
 		"Step.action":               "What is done.",
 		"Step.cpus":                 "The value of process.affinity: percent of the CPUs allowed.",
-		"Step.to":                   "The value of cpu.weight, 1 to 10000, or of cpu.quota, percent of one CPU.",
+		"Step.to":                   "The value of cpu.weight, 1 to 10000, of cpu.quota, percent of one CPU, or of nft.limit, new connections a second.",
 		"Step.verify":               "How the outcome is judged.",
 		"Target.priority":           "1 is the highest.",
 		"Target.response":           "How soon somebody answers.",
