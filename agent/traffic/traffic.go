@@ -4,7 +4,8 @@
 // Such a system is a Knob: one setting that is read and set as text in native units. Actuator makes of it what
 // agent/actor needs: the prior state, a write that is believed only when it is read back, compare-and-restore, and
 // tending. A system that forgets its settings when it is reloaded has an epoch; a setting that was lost with its epoch
-// is set again, and what the new epoch brought is then what will be restored. The package judges nothing, owns no
+// is set again, and what the new epoch brought is then what will be restored; unless that is something on which no
+// action would be taken. The package judges nothing, owns no
 // goroutine, and must be called from one at a time.
 package traffic
 
@@ -191,12 +192,15 @@ func (a Actuator) Tend(ctx context.Context, c actuator.Change) (actuator.State, 
 		return c.State, false, err
 	}
 	state := c.State
-	if standing == actuator.Other {
-		// Everything that was set at runtime ended with the epoch: what stands now is what the system started from.
-		state.Text, state.Value = now.Native, now.Value
-	}
 	if state.Data, err = json.Marshal(now); err != nil {
 		return c.State, false, err
+	}
+	if standing == actuator.Other {
+		if err := a.Permit(ctx, c.Target, now); err != nil {
+			return state, true, nil // as a new command would be: the lease ends with what was found left alone
+		}
+		// Everything that was set at runtime ended with the epoch: what stands now is what the system started from.
+		state.Text, state.Value = now.Native, now.Value
 	}
 	if standing != actuator.Ours {
 		if wanted, err = a.Native(c.Value(), state.Text); err == nil {

@@ -24,7 +24,7 @@ type fake struct {
 func (f *fake) Able() error                                                   { return nil }
 func (f *fake) Name(t command.Target) string                                  { return t.String() }
 func (f *fake) Permit(context.Context, command.Target, traffic.Reading) error { return nil }
-func (f *fake) Native(v int64, _ string) (string, error) { return strconv.FormatInt(v, 10), nil }
+func (f *fake) Native(v int64, _ string) (string, error)                      { return strconv.FormatInt(v, 10), nil }
 
 func (f *fake) Read(context.Context, command.Target) (r traffic.Reading, err error) {
 	if f.gone {

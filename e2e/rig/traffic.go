@@ -117,7 +117,9 @@ func (l Lever) Try(t *testing.T, a *Actor) {
 
 	began := time.Now()
 	c := apply(l.Lease)
-	t.Logf("%s: sent to applied in %s", l.Action.Name, time.Since(began).Round(100*time.Microsecond))
+	if results := peer.Results(c.ID); len(results) >= 2 {
+		t.Logf("%s: accepted to applied in %s", l.Action.Name, results[1].Time.Sub(results[0].Time))
+	}
 	expect(l.Want, "during the lease")
 	peer.Await(t, c.ID, command.Reverted, l.Lease+5*time.Second)
 	if took := time.Since(began); took < l.Lease {

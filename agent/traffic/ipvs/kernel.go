@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
-	"github.com/mdlayher/netlink/nlenc"
 	"golang.org/x/sys/unix"
 
 	"github.com/evenkeel/evenkeel/pkg/command"
@@ -250,9 +249,9 @@ func parseDestination(b []byte) (destination, error) {
 		case a.Type == dstPort && len(a.Data) == 2:
 			port = binary.BigEndian.Uint16(a.Data)
 		case a.Type == dstFamily && len(a.Data) == 2:
-			family = nlenc.Uint16(a.Data)
+			family = binary.NativeEndian.Uint16(a.Data)
 		case a.Type == dstWeight && len(a.Data) == 4:
-			d.weight, weighed = nlenc.Uint32(a.Data), true
+			d.weight, weighed = binary.NativeEndian.Uint32(a.Data), true
 		}
 		if kept[a.Type] {
 			d.same = append(d.same, a)
