@@ -261,6 +261,20 @@ func TestTCShape(t *testing.T) {
 		t.Errorf("another's queue: refused because %s", got.Reason)
 	}
 	l.Mend()
+
+	// An interface that is made anew during the lease is shaped anew.
+	c = peer.Do(t, a, l.Action, 6*time.Second)
+	r.Cable(t)
+	rig.Until(t, 2*time.Second, "the new interface is shaped", func() string {
+		if got := read(); got != "8Mbit" {
+			return "it has " + got
+		}
+		return ""
+	})
+	peer.Await(t, c.ID, command.Reverted, 10*time.Second)
+	if got := read(); got != "" {
+		t.Errorf("the new interface has %s after the lease", got)
+	}
 }
 
 const nginxConfig = `user root;

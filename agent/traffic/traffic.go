@@ -4,8 +4,8 @@
 // Such a system is a Knob: one setting that is read and set as text in native units. Actuator makes of it what
 // agent/actor needs: the prior state, a write that is believed only when it is read back, compare-and-restore, and
 // tending. A system that forgets its settings when it is reloaded has an epoch; a setting that was lost with its epoch
-// is set again, and what the new epoch brought is then what will be restored. The package judges nothing, owns no
-// goroutine, and must be called from one at a time.
+// is set again, and what the new epoch brought is then what will be restored; unless that is something on which no
+// action would be taken. The package judges nothing, owns no goroutine, and must be called from one at a time.
 package traffic
 
 import (
@@ -45,6 +45,12 @@ type Knob interface {
 	Native(value int64, prior string) (string, error)
 	// Set makes the setting so. That it succeeded means nothing until it is read back.
 	Set(ctx context.Context, t command.Target, native string) error
+}
+
+// Forgetter is a knob of a system that may forget, at once, everything that was set at runtime.
+type Forgetter interface {
+	// Epoch is that of a reading, had for less: it is asked for several times a second.
+	Epoch(ctx context.Context, t command.Target) (string, error)
 }
 
 // Keeper is a knob whose settings end by themselves unless they are kept.
@@ -166,24 +172,32 @@ func (a Actuator) Restore(ctx context.Context, c actuator.Change) (actuator.Stan
 }
 
 // Tend sets again what a new epoch has forgotten, and keeps what would end by itself. A system that cannot be read now is
-// looked at again later.
+// looked at again later; one that neither forgets nor ends is not looked at.
 func (a Actuator) Tend(ctx context.Context, c actuator.Change) (actuator.State, bool, error) {
-	now, err := a.Read(ctx, c.Target)
-	if err != nil {
-		return c.State, false, nil
-	}
 	wanted, err := a.Native(c.Value(), c.State.Text)
 	if err != nil {
 		return c.State, false, err
+	}
+	if k, ok := a.Knob.(Keeper); ok {
+		if now, err := a.Read(ctx, c.Target); err == nil {
+			return c.State, false, k.Keep(ctx, c.Target, wanted, now)
+		}
+		return c.State, false, nil
+	}
+	f, ok := a.Knob.(Forgetter)
+	if !ok {
+		return c.State, false, nil
 	}
 	var was Reading
 	if err := json.Unmarshal(c.State.Data, &was); err != nil {
 		return c.State, false, fmt.Errorf("cannot read a kept setting: %w", err)
 	}
-	if was.Epoch == now.Epoch {
-		if k, ok := a.Knob.(Keeper); ok {
-			return c.State, false, k.Keep(ctx, c.Target, wanted, now)
-		}
+	epoch, err := f.Epoch(ctx, c.Target)
+	if err != nil || epoch == was.Epoch {
+		return c.State, false, nil
+	}
+	now, err := a.Read(ctx, c.Target)
+	if err != nil {
 		return c.State, false, nil
 	}
 	standing, err := a.compare(c, now)
@@ -191,12 +205,15 @@ func (a Actuator) Tend(ctx context.Context, c actuator.Change) (actuator.State, 
 		return c.State, false, err
 	}
 	state := c.State
-	if standing == actuator.Other {
-		// Everything that was set at runtime ended with the epoch: what stands now is what the system started from.
-		state.Text, state.Value = now.Native, now.Value
-	}
 	if state.Data, err = json.Marshal(now); err != nil {
 		return c.State, false, err
+	}
+	if standing == actuator.Other {
+		if err := a.Permit(ctx, c.Target, now); err != nil {
+			return state, true, nil // as a new command would be: the lease ends with what was found left alone
+		}
+		// Everything that was set at runtime ended with the epoch: what stands now is what the system started from.
+		state.Text, state.Value = now.Native, now.Value
 	}
 	if standing != actuator.Ours {
 		if wanted, err = a.Native(c.Value(), state.Text); err == nil {

@@ -33,6 +33,10 @@ func (f *fake) Read(context.Context, command.Target) (r traffic.Reading, err err
 	return traffic.Reading{Native: strconv.FormatInt(f.value, 10), Value: f.value, Epoch: strconv.Itoa(f.epoch)}, nil
 }
 
+func (f *fake) Epoch(context.Context, command.Target) (string, error) {
+	return strconv.Itoa(f.epoch), nil
+}
+
 func (f *fake) Set(_ context.Context, _ command.Target, native string) (err error) {
 	if !f.deaf {
 		f.value, err = strconv.ParseInt(native, 10, 64)

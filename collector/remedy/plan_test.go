@@ -255,6 +255,24 @@ func TestPlanFallsThroughToTheNextStep(t *testing.T) {
 	}
 }
 
+// What is declared by its port and worth least gets fewer new connections, and what has no port does not.
+func TestNewConnectionsAreBoundedAtThePort(t *testing.T) {
+	s := two()
+	s.Policy.Steps = []remedy.Step{{Action: "nft.limit", Value: 20}}
+	s.Actor.Permissions = []command.Permission{{Action: "nft.limit", Targets: []command.Target{{Port: "8080/tcp"}}, Min: 50, Max: 1000, MaxLease: 10 * time.Minute}}
+	if p := remedy.MakePlan(s); p.Proposal != nil {
+		t.Fatalf("a unit is bounded at a port: %+v", p.Proposal)
+	}
+	s.Contenders[1].Target = command.Target{Port: "8080/tcp"}
+	p := remedy.MakePlan(s)
+	if p.Proposal == nil {
+		t.Fatal(p.Refusal)
+	}
+	if a := p.Proposal; a.Component != "component/batch" || a.Action.Target.Port != "8080/tcp" || a.Action.Value != 50 || a.Risk != command.R2 {
+		t.Fatalf("%+v", a)
+	}
+}
+
 func TestWeightBelongsToTheSiblingThatHoldsTheContributor(t *testing.T) {
 	s := two()
 	s.Contenders[0].Cgroup = "/business.slice/web.service"

@@ -120,6 +120,11 @@ func stepTargets(s *Situation, step Step, c, p *Contender) ([]command.Target, st
 		return unitTargets(s, c)
 	case "process.nice", "process.ionice", "process.sched", "process.oom":
 		return treeTargets(s, c)
+	case "nft.limit":
+		if c.Target.Kind() != command.OnPort {
+			return nil, "it is not declared by its port"
+		}
+		return []command.Target{c.Target}, ""
 	case "sysctl", "file.relief":
 		if err := step.On.Validate(); err != nil {
 			return nil, err.Error()

@@ -117,7 +117,9 @@ func (l Lever) Try(t *testing.T, a *Actor) {
 
 	began := time.Now()
 	c := apply(l.Lease)
-	t.Logf("%s: sent to applied in %s", l.Action.Name, time.Since(began).Round(100*time.Microsecond))
+	if results := peer.Results(c.ID); len(results) >= 2 {
+		t.Logf("%s: accepted to applied in %s", l.Action.Name, results[1].Time.Sub(results[0].Time))
+	}
 	expect(l.Want, "during the lease")
 	peer.Await(t, c.ID, command.Reverted, l.Lease+5*time.Second)
 	if took := time.Since(began); took < l.Lease {
@@ -263,12 +265,19 @@ func NewRouter(t testing.TB) *Router {
 		t.Cleanup(func() { Run(t, "ip", "netns", "del", ns) })
 		Must(t, "ip", "-n", ns, "link", "set", "lo", "up")
 	}
+	r.Cable(t)
+	return r
+}
+
+// Cable puts a new cable between the two; the old one is gone, whatever was on its ends.
+func (r *Router) Cable(t testing.TB) {
+	t.Helper()
+	Run(t, "ip", "-n", r.Near, "link", "del", r.Interface)
 	Must(t, "ip", "-n", r.Near, "link", "add", r.Interface, "type", "veth", "peer", "name", r.farEnd, "netns", r.Far)
 	for _, x := range [][]string{{r.Near, r.Interface, r.Address}, {r.Far, r.farEnd, r.FarAddress}} {
 		Must(t, "ip", "-n", x[0], "addr", "add", x[2]+"/24", "dev", x[1])
 		Must(t, "ip", "-n", x[0], "link", "set", x[1], "up")
 	}
-	return r
 }
 
 // In returns a program's arguments that run it in a namespace.

@@ -82,6 +82,7 @@ const (
 	maxBackend   = 128
 	maxInterface = 15 // what the kernel takes
 	maxCheckName = 64
+	maxSocket    = 107 // what a unix address holds
 )
 
 func (t Target) trafficKind() TargetKind {
@@ -152,6 +153,9 @@ func (t Target) validTraffic() error {
 	case t.HAProxy != nil:
 		if err := validFile("socket", t.HAProxy.Socket); err != nil {
 			return err
+		}
+		if len(t.HAProxy.Socket) > maxSocket {
+			return fmt.Errorf("socket: the path has %d bytes, a unix address holds %d", len(t.HAProxy.Socket), maxSocket)
 		}
 		if err := validName("backend", t.HAProxy.Backend, maxBackend, "_-.:"); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package command_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,7 +50,7 @@ func TestTrafficTargetsKeepTheirText(t *testing.T) {
 func TestTrafficTargetsAreStrict(t *testing.T) {
 	for _, bad := range []string{
 		"haproxy/web/s", "haproxy/web/s@", "haproxy/web/s@run/x", "haproxy/web@/x", "haproxy//s@/x", "haproxy/web/@/x", "haproxy/web/a/b@/x", "haproxy/we b/s@/x",
-		"haproxy/web/s;shutdown@/x", "haproxy/web/s\n@/x", "haproxy/web/s@/x/../y", "haproxy/web/s@/", "nginx/u/s;@/x", "nginx/u/{s@/x", "nginx/u/s@x", "nginx/u/@/x",
+		"haproxy/web/s;shutdown@/x", "haproxy/web/s\n@/x", "haproxy/web/s@/x/../y", "haproxy/web/s@/", "haproxy/web/s@/" + strings.Repeat("x", 107), "nginx/u/s;@/x", "nginx/u/{s@/x", "nginx/u/s@x", "nginx/u/@/x",
 		"ipvs/tcp/10.0.0.1:80", "ipvs/tcp/10.0.0.1:0/10.0.0.2:80", "ipvs/tcp/0.0.0.0:80/10.0.0.2:80", "ipvs/sctp/10.0.0.1:80/10.0.0.2:80", "ipvs/fwmark/0/10.0.0.2:80",
 		"ipvs/fwmark/07/10.0.0.2:80", "ipvs/tcp/10.0.0.1:80/[2001:db8::1]:80", "ipvs/tcp/10.0.0.1:080/10.0.0.2:80", "ipvs/tcp/[2001:DB8::1]:80/[2001:db8::2]:80",
 		"interface/", "interface/..", "interface/abcdefghijklmnop", "interface/a b", "interface/a/b", "agent-check/", "agent-check/.x", "agent-check/a/b",

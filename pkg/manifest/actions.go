@@ -39,6 +39,7 @@ var stepForms = map[string]stepForm{
 	"memory.high":      {field: "to", unit: mebibytes, least: 1, most: 1 << 24, ownVerify: true},
 	"memory.limit":     {field: "to", unit: mebibytes, least: 1, most: 1 << 24, ownVerify: true},
 	"memory.low":       {field: "to", unit: mebibytes, least: 1, most: 1 << 24, ownVerify: true},
+	"nft.limit":        {field: "to", least: 1, most: 1000000},
 	"pids.max":         {field: "to", least: 1, most: 4194304, ownVerify: true},
 	"process.affinity": {field: "cpus", unit: percents, least: 1, most: 100},
 	"process.ionice":   {field: "to", least: 0, most: 8, ownVerify: true},

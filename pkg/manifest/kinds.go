@@ -273,7 +273,7 @@ type Runbook struct {
 // Step is one action. CPUs is the value of cpuset.cpus and process.affinity, percent of the CPUs allowed; To is that of the
 // others, as docs/actions.md has it: a number, percents of one CPU, or an amount of bytes; unit.stop and unit.restart take none.
 type Step struct {
-	Action string    `json:"action" manifest:"required,enum=cgroup.freeze|cgroup.kill|cpu.idle|cpu.quota|cpu.weight|cpuset.cpus|file.relief|io.limit|memory.high|memory.limit|memory.low|pids.max|process.affinity|process.ionice|process.nice|process.oom|process.sched|sysctl|unit.restart|unit.stop|plugin:*"`
+	Action string    `json:"action" manifest:"required,enum=cgroup.freeze|cgroup.kill|cpu.idle|cpu.quota|cpu.weight|cpuset.cpus|file.relief|io.limit|memory.high|memory.limit|memory.low|nft.limit|pids.max|process.affinity|process.ionice|process.nice|process.oom|process.sched|sysctl|unit.restart|unit.stop|plugin:*"`
 	To     *Quantity `json:"to,omitempty"`
 	CPUs   *Quantity `json:"cpus,omitempty"`
 	Sysctl string    `json:"sysctl,omitempty"` // of sysctl: the kernel parameter

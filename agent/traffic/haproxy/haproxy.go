@@ -31,6 +31,15 @@ func (knob) Permit(ctx context.Context, t command.Target, _ traffic.Reading) err
 	return nil
 }
 
+// Epoch asks which worker answers.
+func (knob) Epoch(ctx context.Context, t command.Target) (string, error) {
+	answer, err := ask(ctx, t.HAProxy.Socket, "show info")
+	if err != nil {
+		return "", err
+	}
+	return epoch(parseInfo(answer))
+}
+
 // set sends a command. What HAProxy answers is why it may not have worked.
 func set(ctx context.Context, t command.Target, line string) error {
 	answer, err := ask(ctx, t.HAProxy.Socket, line)

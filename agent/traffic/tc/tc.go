@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -84,6 +85,15 @@ func (s shape) Read(_ context.Context, t command.Target) (traffic.Reading, error
 	}
 	r.Native = q.Type() + " " + netlink.HandleStr(q.Attrs().Handle)
 	return r, nil
+}
+
+// Epoch is the index of the interface: one that was made anew has another.
+func (shape) Epoch(_ context.Context, t command.Target) (string, error) {
+	link, err := net.InterfaceByName(t.Interface)
+	if err != nil {
+		return "", err
+	}
+	return strconv.Itoa(link.Index), nil
 }
 
 // speed is that of the card in kbit/s.
