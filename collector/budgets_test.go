@@ -184,3 +184,29 @@ func TestABudgetThatIsNotKnownToBurn(t *testing.T) {
 		}
 	})
 }
+
+// What an incident has cost so far is not lost by a restart, though nothing about it changed for long.
+func TestCostsOutliveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
+		w := newWorld(t, store, slowMap)
+		w.orders(7)
+		w.pay(poll.Down)
+		w.pass(30*time.Minute + 30*time.Second)
+		lost := func() float64 {
+			got := w.incidents()
+			if len(got) != 1 {
+				t.Fatalf("%+v", got)
+			}
+			sum, _ := got[0].Lost()
+			return sum
+		}
+		before := lost()
+		w.stop()
+		w = newWorld(t, store, "", w.past)
+		defer w.stop()
+		if after := lost(); before < 300 || after < before-10 || after > before {
+			t.Errorf("%.2f EUR before, %.2f after", before, after)
+		}
+	})
+}

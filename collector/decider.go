@@ -68,6 +68,7 @@ type decider struct {
 	asked    int
 	around   surroundings
 	budgets  budgets
+	costsAt  time.Time
 	unsound  map[manifest.Ref]bool // see restate
 }
 
@@ -146,6 +147,7 @@ func (d *decider) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			d.keepCosts(d.clock())
 			return nil
 		case <-d.ring:
 			d.inboxMu.Lock()
@@ -205,6 +207,9 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 	d.lookAtBudgets(now)
 	d.judge(now)
 	d.lookAtEdges(d.snapshot.Load(), now)
+	if now.Sub(d.costsAt) >= costsKept {
+		d.keepCosts(now)
+	}
 	for _, h := range d.fleet.all() {
 		d.consider(h, now)
 	}
@@ -293,6 +298,17 @@ func (d *decider) judge(now time.Time) {
 		d.changed(i)
 	}
 	d.noteGaps(snapshot, now)
+}
+
+// costsKept is how often what incidents have cost is written, though nothing else about them changed.
+const costsKept = time.Minute
+
+// keepCosts has the incidents that are not resolved written with what they cost up to now.
+func (d *decider) keepCosts(now time.Time) {
+	d.costsAt = now
+	for _, i := range d.book.Unresolved(now) {
+		d.records.put(i)
+	}
 }
 
 // changed publishes an incident and has it written.

@@ -99,15 +99,16 @@ func TestVerdictIsEveryHour(t *testing.T) {
 		took = rapid.IntRange(1, begun).Draw(rt, "took")
 		state := rapid.SampledFrom([]string{"done", "failed", "rolledBack"}).Draw(rt, "state")
 		var rows strings.Builder
-		rows.WriteString("ref,time,level\n")
+		rows.WriteString("ref,time,level,origin\n")
 		bad := make([]bool, 120) // by hour, the last one ends now
-		was := false
+		was := ""
 		for h := range bad {
-			bad[h] = rapid.IntRange(0, 3).Draw(rt, "bad") == 0
-			if h == 0 || bad[h] != was {
-				fmt.Fprintf(&rows, "service/shop,%s,%s\n", at().Add(time.Duration(h-120)*time.Hour).Format(time.RFC3339), map[bool]string{true: "critical", false: "ok"}[bad[h]])
+			how := rapid.SampledFrom([]string{"critical,own", "critical,planned", "ok,", "ok,"}).Draw(rt, "how")
+			bad[h] = how == "critical,own" // what was planned is by no change's fault
+			if how != was {
+				fmt.Fprintf(&rows, "service/shop,%s,%s\n", at().Add(time.Duration(h-120)*time.Hour).Format(time.RFC3339), how)
 			}
-			was = bad[h]
+			was = how
 		}
 		p := read(t, declared("c", "component/web", state, begun, took), picture.Options{History: &manifest.File{Name: "h", Text: []byte(rows.String())}})
 		got, err := change.Of(p)

@@ -134,7 +134,7 @@ func verdict(p *picture.Picture, e event, past map[manifest.Ref][]slo.Segment) (
 	for _, ref := range services {
 		history, known := past[ref]
 		if !known {
-			history = slo.Segments(p.History, ref, p.At)
+			history = p.States(ref)
 			past[ref] = history
 		}
 		if len(history) == 0 || history[0].From.After(e.from.Add(-length)) {
@@ -178,6 +178,7 @@ func byCost(d cost.Amounts) string {
 	return Same
 }
 
+// stretch is what was bad of some services, and what that cost, but for what was planned.
 func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, time.Duration) {
 	g := p.Map.Graph()
 	segments := cost.History(g, rows, from, to)
@@ -185,7 +186,7 @@ func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, t
 	last := map[manifest.Ref]cost.Segment{}
 	slices.SortStableFunc(segments, func(a, b cost.Segment) int { return a.From.Compare(b.From) })
 	end := func(s cost.Segment, at time.Time) {
-		if s.Level >= health.Major {
+		if s.Level >= health.Major && !s.Planned {
 			bad += at.Sub(s.From)
 		}
 	}
@@ -198,5 +199,9 @@ func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, t
 	for _, s := range last {
 		end(s, to)
 	}
-	return Stretch{slo.Seconds(bad), cost.Totals(cost.Bills(g, segments, to))}, bad
+	costs := cost.Amounts{}
+	for unit, b := range cost.Bills(g, segments, to) {
+		costs[unit] = b.Total - b.Planned
+	}
+	return Stretch{slo.Seconds(bad), costs}, bad
 }
