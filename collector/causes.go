@@ -109,6 +109,14 @@ func evidence(v *overload.Verdict) string {
 	return strings.Join(texts, "; ")
 }
 
+// hitsOf traces a snapshot, once for all causes of a moment.
+func (d *decider) hitsOf(snapshot *servicemap.Snapshot) *cause.Hits {
+	if d.traced.of != snapshot {
+		d.traced.of, d.traced.hits = snapshot, cause.Trace(snapshot)
+	}
+	return d.traced.hits
+}
+
 // impacts returns the services that a cause hits by the rules of the map, each once, and says which of them count within another. Of a host
 // with what runs on it these are all services above it: it is crowded for each of them; but those that go on in spite of it, or are bad by
 // somebody else's doing, lose nothing by it.
@@ -123,8 +131,9 @@ func (d *decider) impacts(snapshot *servicemap.Snapshot, now time.Time, ref mani
 			}
 		}
 	}
+	hits := d.hitsOf(snapshot)
 	for _, part := range append(on, ref) {
-		by := cause.Impact(snapshot, part)
+		by := hits.Of(part)
 		for _, service := range by {
 			hit[service] = true
 		}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/cause"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
@@ -61,6 +62,7 @@ type decider struct {
 
 	// Owned by run's goroutine.
 	health   *servicemap.State
+	traced   traced
 	book     *incident.Book
 	silence  *overload.Silence
 	policies []policy
@@ -76,6 +78,12 @@ type decider struct {
 type sessions interface {
 	SendWatch(host string, watches []session.Watch) error
 	SendReach(host, id, other, address string) error
+}
+
+// traced is what the nodes of a snapshot hit, as far as it was asked for.
+type traced struct {
+	of   *servicemap.Snapshot
+	hits *cause.Hits
 }
 
 // watching is what a session was told to watch.

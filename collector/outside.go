@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,6 +135,9 @@ func (d *decider) answered(key string, a poll.Answer) {
 // opensAt is the level from which on what is said from outside opens an incident, as a detector's "at risk", which is a warning, does not.
 const opensAt = health.Minor
 
+// saidByHand ends the title of an incident that a person opened by setting a level.
+const saidByHand = ", says " + servicemap.ByHand
+
 // outsideCauses is what is wrong by what is said from outside, and what is no longer.
 func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []incident.Cause {
 	var out []incident.Cause
@@ -146,6 +150,7 @@ func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []
 		switch {
 		case rng.Low >= opensAt:
 			c.Condition, c.Level = incident.Bad, rng.Low
+			d.outside.board.Forget(ref)
 		case rng.High < opensAt:
 			// Most parts are well, and never were anything else.
 			if _, open := d.book.Of(now, c.Ref); !open {
@@ -153,6 +158,10 @@ func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []
 			}
 			c.Condition = incident.Good
 		default:
+			// What one person said alone, and took back, is over, though nothing else is known of the part.
+			if i, open := d.book.Of(now, c.Ref); open && rng.Low < opensAt && d.outside.board.WasTakenBack(ref) && strings.HasSuffix(i.Title, saidByHand) {
+				c.Condition = incident.Good
+			}
 			out = append(out, c)
 			continue
 		}

@@ -368,3 +368,42 @@ metadata: {name: two}
 		}
 	})
 }
+
+// An incident that a person opened by setting a level ends when that is taken back, though nothing else is known of the part; one that an alert
+// opened does not, when its sender has fallen silent.
+func TestWhatWasOnlySetIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, alerted := range []bool{false, true} {
+			w := newWorld(t, state.NewMemory(), outsideMap)
+			if alerted {
+				w.alert("f1", "firing", "critical")
+				time.Sleep(15 * time.Minute) // nobody speaks
+			}
+			h, err := w.signals().Check(t.Context(), "component/web", "critical", "", "1h", "ann", "a drill")
+			if err == nil {
+				err = w.signals().Set(t.Context(), h)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if i := w.incidents(); len(i) != 1 || i[0].State != incident.Open {
+				t.Fatalf("alerted %t: %+v", alerted, i)
+			}
+			if _, err := w.signals().Unset(t.Context(), "component/web"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			want := incident.Resolved
+			if alerted {
+				want = incident.Open
+			}
+			if i := w.incidents(); len(i) != 1 || i[0].State != want || w.level("component/web") != "unknown" {
+				t.Errorf("alerted %t: %+v", alerted, i)
+			}
+			w.stop()
+		}
+	})
+}

@@ -209,6 +209,9 @@ func (b *Board) TakenBack() []manifest.Ref {
 	return out
 }
 
+// WasTakenBack reports whether something that was said of a node was taken back, or what was set by hand has ended, since the last Forget.
+func (b *Board) WasTakenBack(ref manifest.Ref) bool { return b.back[ref] }
+
 // Forget leaves a node out of TakenBack.
 func (b *Board) Forget(ref manifest.Ref) { delete(b.back, ref) }
 
