@@ -75,7 +75,7 @@ func TestDeclaredRefused(t *testing.T) {
 		{"a short hash", "sha256: 9F86", "sha256: 86", "sha256: expected 64 hex digits"},
 		{"no user", "    user: cache\n", "", `key "user" is missing`},
 		{"a set without the value", `, "{value}"]`, "]", "set: one of the words must be {value}"},
-		{"a long time", "timeout: 10s", "timeout: 10m", `timeout "10m" is not a length of time such as 10m, up to 1m`},
+		{"a long time", "timeout: 10s", "timeout: 10m", `timeout "10m" is not a length of time such as 10m, up to 10s`},
 		{"no memory", "memory: 64", "memory: 0", "memory: expected 1 to 65536 MiB"},
 		{"a name with a slash", "name: cache-share", "name: ../cache", `name "../cache": expected 1 to 63`},
 		{"a plugin that is not declared", `action: "plugin:cache-share"`, `action: "plugin:other"`, "no plugin of that name is declared"},
@@ -117,5 +117,19 @@ func TestDeclarationGoes(t *testing.T) {
 	Permissions{}.apply(fresh, map[string]lease{"x": {Action: command.Action{Name: "plugin:cache-share"}}})
 	if fresh["plugin:cache-share"] == nil {
 		t.Fatal("after a restart nobody can give back what a plugin holds")
+	}
+}
+
+// Every row of the catalogue has code behind it on a host, and a row of what it needs of the process.
+func TestEveryActionHasCode(t *testing.T) {
+	able, free := HostActuators()
+	defer free()
+	for _, s := range command.Catalogue() {
+		if able[s.Name] == nil {
+			t.Errorf("%s is in the catalogue and no actuator carries it out", s.Name)
+		}
+		if _, ok := needOf(s.Name); !ok {
+			t.Errorf("%s: what it needs of the process is not told", s.Name)
+		}
 	}
 }
