@@ -164,7 +164,7 @@ func TestAgentCannotAct(t *testing.T) {
 		t.Fatal("no agent/cmd/evenkeel-agent")
 	}
 	for _, dep := range agent.Deps {
-		for _, banned := range []string{module + "agent/actuator", module + "agent/traffic", module + "collector", "go.etcd.io/", "github.com/prometheus/prometheus", "github.com/hashicorp/memberlist"} {
+		for _, banned := range []string{module + "agent/actuator", module + "agent/plugin", module + "agent/traffic", module + "collector", "go.etcd.io/", "github.com/prometheus/prometheus", "github.com/hashicorp/memberlist"} {
 			if strings.HasPrefix(dep, banned) {
 				t.Errorf("the agent reaches %s", dep)
 			}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/api"
-	"github.com/evenkeel/evenkeel/collector/audit"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
@@ -22,6 +21,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/collector/session"
 	"github.com/evenkeel/evenkeel/collector/store"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/identity"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
@@ -70,6 +70,7 @@ func translate(err error) error {
 		{roster.ErrRefused, api.ErrConflict},
 		{remedy.ErrNotFound, api.ErrNotFound},
 		{remedy.ErrNotNow, api.ErrConflict},
+		{remedy.ErrNotAllowed, api.ErrRefused},
 		{incident.ErrNotFound, api.ErrNotFound},
 		{incident.ErrResolved, api.ErrConflict},
 		{incident.ErrOnHold, api.ErrConflict},
@@ -305,7 +306,12 @@ func (b actions) view(a remedy.Action) api.Action {
 		ID: a.ID, Phase: string(a.State.Phase()), State: string(a.State), Reason: a.Reason, Incident: a.Incident, Policy: a.Policy, Host: a.Host,
 		Component: a.Proposal.Component, Protects: a.Proposal.Protects, Name: a.Proposal.Action.Name, Target: a.Proposal.Action.Target.String(),
 		Value: fmt.Sprint(a.Proposal.Action.Value), Prior: a.Prior, Risk: a.Proposal.Risk.String(), Mode: string(a.Mode), CommandHash: a.Hash,
-		CreatedAt: a.CreatedAt, EndedAt: a.EndedAt, Effect: a.Effect, Text: a.Proposal.Text,
+		CreatedAt: a.CreatedAt, EndedAt: a.EndedAt, Effect: a.Effect, Text: a.Proposal.Text, NeedsKey: a.NeedsKey, CommandBody: a.Body(),
+	}
+	if out.NeedsKey {
+		if actor, ok := b.decider.fleet.Actor(a.Host); ok {
+			out.Approvers = actor.Approvers
+		}
 	}
 	if a.Detail != "" {
 		out.Reason = strings.TrimPrefix(out.Reason+": "+a.Detail, ": ")
@@ -339,10 +345,6 @@ func (b actions) one(a remedy.Action, err error) (api.Action, error) {
 
 func (b actions) Get(_ context.Context, id string) (api.Action, error) {
 	return b.one(b.executor.Action(id))
-}
-
-func (b actions) Approve(ctx context.Context, id, hash, by, _ string) (api.Action, error) {
-	return b.one(b.executor.Approve(ctx, id, hash, by))
 }
 
 func (b actions) Deny(ctx context.Context, id, by, reason string) (api.Action, error) {

@@ -121,7 +121,10 @@ func TestBackendTellsWhatKindOfFailure(t *testing.T) {
 			{"acknowledge", func() error { _, err := incidents{b}.Acknowledge(ctx, "nope", "ada", ""); return err }, api.ErrNotFound, "nope"},
 			{"explain incident", func() error { _, err := incidents{b}.Explain(ctx, "nope"); return err }, api.ErrNotFound, "nope"},
 			{"action", func() error { _, err := actions{b}.Get(ctx, "nope"); return err }, api.ErrNotFound, "nope"},
-			{"approve", func() error { _, err := actions{b}.Approve(ctx, "nope", "x", "ada", ""); return err }, api.ErrNotFound, "nope"},
+			{"approve", func() error {
+				_, err := actions{b}.Approve(ctx, "nope", api.Approval{Hash: "x", By: "ada"})
+				return err
+			}, api.ErrNotFound, "nope"},
 			{"explain action", func() error { _, err := actions{b}.Explain(ctx, "nope"); return err }, api.ErrNotFound, "nope"},
 		} {
 			if err := tt.call(); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
@@ -193,10 +196,16 @@ func TestBackendShowsAnOverload(t *testing.T) {
 		if first := <-watch; first.ID != x.ID || first.Phase != x.Phase {
 			t.Errorf("the watch begins with %+v", first)
 		}
-		if _, err := (actions{b}).Approve(ctx, x.ID, "0000", "ada", ""); err == nil || len(w.commands(command.Apply)) > 0 {
+		if _, err := (actions{b}).Approve(ctx, x.ID, api.Approval{Hash: "0000", By: "ada"}); err == nil || len(w.commands(command.Apply)) > 0 {
 			t.Errorf("a hash that nobody was shown was approved: %v", err)
 		}
-		if x, err = (actions{b}).Approve(ctx, x.ID, x.CommandHash, "ada", "agreed"); err != nil || x.Phase != "running" {
+		if _, err := (actions{b}).Approve(ctx, x.ID, api.Approval{Hash: x.CommandHash, By: "test"}); !errors.Is(err, api.ErrRefused) || len(w.commands(command.Apply)) > 0 {
+			t.Errorf("whoever applied the policy approved what it asks for: %v", err)
+		}
+		if _, err := (actions{b}).Approve(ctx, x.ID, api.Approval{Hash: x.CommandHash, By: "ada", Key: "nonsense", Signature: []byte("x")}); !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("a key that is none: %v", err)
+		}
+		if x, err = (actions{b}).Approve(ctx, x.ID, api.Approval{Hash: x.CommandHash, By: "ada", Reason: "agreed"}); err != nil || x.Phase != "running" {
 			t.Errorf("%+v, %v", x, err)
 		}
 		synctest.Wait()
@@ -209,7 +218,7 @@ func TestBackendShowsAnOverload(t *testing.T) {
 		if e, err := (actions{b}).Explain(ctx, x.ID); err != nil || e.Ref != "action/"+x.ID || !strings.HasPrefix(e.Text, "running: ") || len(e.Candidates) == 0 {
 			t.Errorf("%+v, %v", e, err)
 		}
-		if _, err := (actions{b}).Approve(ctx, x.ID, x.CommandHash, "ada", ""); !errors.Is(err, api.ErrConflict) {
+		if _, err := (actions{b}).Approve(ctx, x.ID, api.Approval{Hash: x.CommandHash, By: "ada"}); !errors.Is(err, api.ErrConflict) {
 			t.Errorf("approved twice: %v", err)
 		}
 		if _, err := (actions{b}).Deny(ctx, x.ID, "ada", ""); !errors.Is(err, api.ErrConflict) {

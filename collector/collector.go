@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/api"
-	"github.com/evenkeel/evenkeel/collector/audit"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
@@ -35,6 +34,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/session"
 	"github.com/evenkeel/evenkeel/collector/state"
 	"github.com/evenkeel/evenkeel/collector/store"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/client"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/identity"
@@ -201,15 +201,17 @@ func (c *Collector) Run(ctx context.Context) error {
 		return err
 	}
 	d.sessions = server
+	sign := newSigner(members.SigningKey(), c.cfg.Name, c.clock)
+	ring := &keyring{signer: sign, hosts: hosts, store: engine, send: server.Send, newID: d.ids.new, clock: c.clock, log: c.log, fence: incarnation}
 	executor, err := remedy.New(remedy.Config{
 		Store: engine, Signals: hosts, Roster: hosts, Sender: server, Reporter: d, Audit: trail,
-		Sign: newSigner(members.SigningKey(), c.cfg.Name, c.clock).sign, NewID: d.ids.new, Now: c.clock, Incarnation: incarnation, Log: c.log,
+		Sign: sign.sign, NewID: d.ids.new, Now: c.clock, Incarnation: incarnation, Log: c.log,
 	})
 	if err != nil {
 		return err
 	}
 	d.executor, executorReady.executor = executor, executor
-	if err := d.load(ctx, engine); err != nil {
+	if err := errors.Join(d.load(ctx, engine), ring.load(ctx)); err != nil {
 		return err
 	}
 
@@ -223,7 +225,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		Authenticate: b.authenticate, Audit: trail.Append, Ready: c.whyNotReady, Unavailable: func(err error) bool { return errors.Is(err, state.ErrUnavailable) },
 		Register: session.NewEnrolment(cluster, admission).Register, Metrics: b.metrics(intake, samples, server), Log: c.log, Clock: c.clock,
 		Resources: resources{b}, Hosts: hostsBackend{b}, Map: mapBackend{b}, Incidents: incidents{b}, Actions: actions{b}, Tokens: tokens{b},
-		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b}, Signals: signalsBackend{b},
+		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b}, Signals: signalsBackend{b}, Keys: ring,
 	})
 	if err != nil {
 		return err
@@ -241,6 +243,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	group.Add("changes", d.changes.run)
 	group.Add("ingest", intake.Run)
 	group.Add("remedy", executor.Run)
+	group.Add("keys", ring.run)
 	group.Add("decider", d.run)
 	group.Add("poll", poller.Run)
 	group.Add("agents", func(ctx context.Context) error { return server.Run(ctx, ports.agents) })

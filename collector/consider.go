@@ -93,7 +93,7 @@ func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 			c.Services = append(c.Services, string(service))
 		}
 		if g := m.Spec.Guarantee; g != nil {
-			c.Guarantee = g.CPU.Float()
+			c.Guarantee, c.Memory = g.CPU.Float(), float64(g.Memory)
 		}
 		cores, n := h.engine.Mean("component.cpu", string(m.Component), lookBack)
 		delay, k := h.engine.Mean("runqueue.delay", string(m.Component), lookBack)

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 )
 
 // sealMonth writes how every objective stood when a month ended beside the month's history, and the sums of both to the audit log, whose chain

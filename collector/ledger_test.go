@@ -11,10 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
 	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/collector/slo/report"
 	"github.com/evenkeel/evenkeel/collector/state"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/health"
 )
 

@@ -19,6 +19,8 @@ type signer struct {
 
 	mu      sync.Mutex
 	key     command.Key
+	from    time.Time
+	until   time.Time
 	replace time.Time
 }
 
@@ -51,6 +53,26 @@ func (s *signer) renewLocked(now time.Time) error {
 		return err
 	}
 	s.key = command.Key{Private: fresh.Private, Certificate: cert}
+	s.from, s.until = fresh.NotBefore, fresh.NotAfter
 	s.replace = identity.RenewAt(fresh.NotBefore, fresh.NotAfter, 0.5)
 	return nil
+}
+
+// current returns id and validity of the key that signs now.
+func (s *signer) current() (id string, from, until time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.clock(); !now.Before(s.replace) {
+		if err := s.renewLocked(now); err != nil {
+			return "", from, until, err
+		}
+	}
+	return command.KeyID(s.key.Private.Public().(ed25519.PublicKey)), s.from, s.until, nil
+}
+
+// rotate replaces the key at once.
+func (s *signer) rotate() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.renewLocked(s.clock())
 }

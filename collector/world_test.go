@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/ingest"
@@ -20,6 +19,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/roster"
 	"github.com/evenkeel/evenkeel/collector/session"
 	"github.com/evenkeel/evenkeel/collector/state"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/chain"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/identity"
@@ -40,10 +40,11 @@ type world struct {
 	cancel   context.CancelFunc
 	all      sync.WaitGroup
 
-	mu    sync.Mutex
-	sent  []sentCommand
-	watch map[string][]session.Watch
-	asked []string // observers that were asked about hosts: "agent/b about a"
+	mu        sync.Mutex
+	sent      []sentCommand
+	watch     map[string][]session.Watch
+	asked     []string            // observers that were asked about hosts: "agent/b about a"
+	approvers []ed25519.PublicKey // whom the hosts list
 }
 
 // reachable leaves the answer to the test.
@@ -58,13 +59,13 @@ type sentCommand struct {
 }
 
 func (w *world) Send(host string, e command.Envelope) error {
-	c, err := command.Trust{SigningRoot: w.roster.SigningKey().Public().(ed25519.PublicKey)}.Verify(e, time.Now())
+	c, err := command.Trust{SigningRoot: w.roster.SigningKey().Public().(ed25519.PublicKey), Approvers: w.approvers}.Verify(e, time.Now())
 	if err != nil {
 		w.Errorf("a command that no actor would believe was sent: %v", err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sent = append(w.sent, sentCommand{host, c})
+	w.sent = append(w.sent, sentCommand{host, c.Command})
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,11 @@ import (
 // back: at the end of the lease, by the kill file, by a clean stop, and offline after a crash.
 func TestCgroupsOfVersion2(t *testing.T) {
 	rig.PlainVM(t, "^TestActor(LeaseEnds|KillFile|Leaves|Reverts)", 3*time.Minute)
+}
+
+// The same kernel for all other actions on groups, their processes and the host.
+func TestCatalogueOfVersion2(t *testing.T) {
+	rig.PlainVM(t, "^TestActor(Catalogue|Thaws|Freeze|Sysctl|Plugin|KillsA|Relieves)", 4*time.Minute)
 }
 
 // Under a systemd that has a cpu controller, the shipped actor unit changes a unit through systemd, the kernel's file
@@ -38,7 +44,7 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 }
 
 // insides are the tests that run inside a machine.
-var insides = map[string]func(*testing.T){"ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic}
+var insides = map[string]func(*testing.T){"ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic, "units": insideUnits}
 
 const batchUnit = `[Service]
 ExecStart=%s/e2e.test
@@ -55,7 +61,10 @@ func insideSystemd(t *testing.T) {
 		Host: "host-1", Config: actor.DefaultConfig, Permissions: "/etc/evenkeel/permissions.yaml", KillFile: "/etc/evenkeel/kill",
 		StateDir: "/var/lib/evenkeel-actor", Socket: "/var/lib/evenkeel-actor/actor.sock", Binary: "/usr/bin/evenkeel-actor", Authority: auth,
 	}
-	rig.Write(t, a.Permissions, rig.PermissionsText(auth.Root(), rig.Grant("cpu.weight", unit, 1, 1000), rig.Grant("cpu.quota", unit, 1, 400)))
+	rig.Write(t, a.Permissions, rig.PermissionsText(auth.Root(), rig.Grant("cpu.weight", unit, 1, 1000), rig.Grant("cpu.quota", unit, 1, 400),
+		rig.Grant("unit.tasks-max", unit, 1, 1000), rig.Grant("unit.memory-high", unit, 16, 4096),
+		rig.Grant("memory.high", unit, 16, 4096), rig.Grant("memory.limit", unit, 16, 4096), rig.Grant("pids.max", unit, 1, 1000), rig.Grant("cpu.idle", unit, 1, 1),
+		rig.Grant("process.nice", unit, 1, 19), rig.Grant("process.sched", unit, 1, 2), rig.Grant("process.ionice", unit, 0, 8), rig.Grant("process.oom", unit, 1, 1000)))
 	rig.Write(t, a.Config, "host: host-1\n")
 	rig.Write(t, "/etc/systemd/system/batch.service", fmt.Sprintf(batchUnit, rig.Inside))
 	rig.Must(t, "systemctl", "daemon-reload")
@@ -146,6 +155,63 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 	peer.Await(t, c.ID, command.Reverted, 5*time.Second)
 	if got := property(t, unit.Unit, "CPUWeight"); got != "[not set]" {
 		t.Errorf("systemd's weight reads %s after the lease", got)
+	}
+
+	// Properties of the unit, as the kernel's own files have them.
+	for _, x := range []struct {
+		action, file, property, want, said string
+		value                              int64
+	}{
+		{"unit.tasks-max", "pids.max", "TasksMax", "300", "300", 300},
+		{"unit.memory-high", "memory.high", "MemoryHigh", "134217728", "134217728", 128},
+		{"cpu.idle", "cpu.idle", "CPUWeight", "1", "idle", 1},
+		{"pids.max", "pids.max", "TasksMax", "300", "300", 300},
+		{"memory.high", "memory.high", "MemoryHigh", "134217728", "134217728", 128},
+		{"memory.limit", "memory.max", "MemoryMax", "268435456", "268435456", 256},
+	} {
+		k := rig.Knob{File: x.file}
+		b, err := os.ReadFile(g.File(x.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Neutral = strings.TrimSpace(string(b))
+		was := property(t, unit.Unit, x.property)
+		c := peer.Do(t, a, command.Action{Name: x.action, Target: unit, Value: x.value}, 10*time.Second)
+		if got, said := kernel(k), property(t, unit.Unit, x.property); got != x.want || said != x.said {
+			t.Errorf("%s: the kernel's %s reads %s, systemd says %s, want %s and %s", x.action, x.file, got, said, x.want, x.said)
+		}
+		returns(k, time.Minute, "the lease of "+x.action+" ends")
+		peer.Await(t, c.ID, command.Reverted, 5*time.Second)
+		if got := property(t, unit.Unit, x.property); got != was {
+			t.Errorf("systemd's %s reads %s after the lease, was %s", x.property, got, was)
+		}
+	}
+
+	// Priorities of its processes, from within the bounds of the shipped unit.
+	pid, err := strconv.Atoi(property(t, unit.Unit, "MainPID"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		action string
+		value  int64
+		read   func(pid int) string
+		want   string
+	}{
+		{"process.nice", 12, statField(19), "12"},
+		{"process.sched", 2, statField(41), "5"},
+		{"process.ionice", 8, ionice, "idle"},
+		{"process.oom", 700, func(pid int) string { return rig.Read(t, fmt.Sprintf("/proc/%d/oom_score_adj", pid)) }, "700"},
+	} {
+		was := x.read(pid)
+		c := peer.Do(t, a, command.Action{Name: x.action, Target: unit, Value: x.value}, 5*time.Second)
+		if got := x.read(pid); got != x.want {
+			t.Errorf("%s: the process has %q, want %q", x.action, got, x.want)
+		}
+		peer.Await(t, c.ID, command.Reverted, 30*time.Second)
+		if got := x.read(pid); got != was {
+			t.Errorf("%s: the process is left with %q, had %q", x.action, got, was)
+		}
 	}
 
 	peer.Do(t, a, command.Action{Name: "cpu.quota", Target: unit, Value: 30}, 5*time.Minute)

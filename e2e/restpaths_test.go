@@ -49,4 +49,7 @@ var restPaths = map[string]string{
 	"evenkeel.operator.v1.SignalService.SetLevel":              "POST /api/v1/set",
 	"evenkeel.operator.v1.SignalService.UnsetLevel":            "POST /api/v1/unset",
 	"evenkeel.operator.v1.SignalService.ListSetLevels":         "GET /api/v1/set",
+	"evenkeel.operator.v1.KeyService.ListKeys":                 "GET /api/v1/keys",
+	"evenkeel.operator.v1.KeyService.RevokeKey":                "POST /api/v1/keys/x:revoke",
+	"evenkeel.operator.v1.KeyService.RotateKey":                "POST /api/v1/keys:rotate",
 }

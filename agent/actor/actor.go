@@ -27,6 +27,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/evenkeel/evenkeel/agent/confine"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	agentv1 "github.com/evenkeel/evenkeel/proto/evenkeel/agent/v1"
 )
@@ -39,6 +40,9 @@ type Config struct {
 	// Clock and BootID default to those of the host.
 	Clock  func() Moment
 	BootID string
+	// Confine has Run give up, for the whole process and for good, what neither the permissions nor the leases that are
+	// held need.
+	Confine bool
 }
 
 // beat is how often leases, kill file and trees are looked at.
@@ -50,8 +54,9 @@ type Actor struct {
 	engine *engine
 
 	calls    chan call
-	primary  *peer  // who said hello last; loop only
-	reported []byte // what it was told of us last; loop only
+	server   *server // nil before it listens
+	primary  *peer   // who said hello last; loop only
+	reported []byte  // what it was told of us last; loop only
 }
 
 // New checks the settings and opens nothing.
@@ -107,6 +112,10 @@ func (a *Actor) Run(ctx context.Context) error {
 	}
 	work := context.WithoutCancel(ctx) // taking back goes on while stopping
 	a.engine = newEngine(a.cfg, a.emit)
+	if a.engine.trail, err = openTrail(a.cfg.Audit, a.cfg.Clock().Wall, a.cfg.Log); err != nil {
+		return err
+	}
+	defer func() { a.engine.trail.close(a.cfg.Clock().Wall) }()
 	if err := a.engine.open(work, filepath.Join(a.cfg.State, "journal"), (*os.File).Sync, newIncarnation); err != nil {
 		return err
 	}
@@ -116,19 +125,32 @@ func (a *Actor) Run(ctx context.Context) error {
 		a.engine.revertAll(work, "the actor could not start")
 		return fmt.Errorf("cannot listen: %w", err)
 	}
+	if a.cfg.Confine {
+		rep, err := confine.Apply(a.engine.confinement(a.cfg.Settings))
+		if err != nil {
+			listener.Close()
+			return fmt.Errorf("the actor does not run with more than it needs: %w", err)
+		}
+		a.engine.confined = &rep
+		a.engine.unable = func(action string) string { return a.engine.lacking(&rep, action) }
+	}
 	s := &server{listener: listener, allowed: allowed, calls: a.calls, clock: a.cfg.Clock, log: a.cfg.Log, peers: map[*peer]bool{}}
+	a.server = s
 	// A peer is served until its last word is written, however much it says meanwhile.
 	serving, end := context.WithCancel(work)
 	defer end()
 	served := make(chan error, 1)
 	go func() { served <- s.run(serving) }()
 
+	a.engine.trail.note(a.cfg.Clock().Wall, "", "start", a.cfg.Host, "done", "incarnation "+a.engine.s.Incarnation)
 	a.cfg.Log.Info("actor runs", "host", a.cfg.Host, "incarnation", a.engine.s.Incarnation, "problem", a.engine.problem)
 	err = a.loop(ctx, work, served)
 	a.engine.revertAll(work, "the actor stops")
+	a.engine.trail.note(a.cfg.Clock().Wall, "", "stop", a.cfg.Host, "done", "")
 	s.stop()
 	end()
 	s.wait.Wait()
+	a.note()
 	a.cfg.Log.Info("actor stopped")
 	return err
 }
@@ -146,12 +168,28 @@ func (a *Actor) loop(ctx, work context.Context, served <-chan error) error {
 		case c := <-a.calls:
 			a.serve(work, c)
 		case <-ticker.C:
+			a.note()
 			a.engine.tick(work)
 			if beats++; beats%5 == 0 {
 				a.engine.reload()
 			}
 		}
 		a.tell()
+	}
+}
+
+// note writes who was turned away at the socket to the trail.
+func (a *Actor) note() {
+	if a.server == nil {
+		return
+	}
+	now := a.cfg.Clock().Wall
+	for o, n := range a.server.takeOddities() {
+		who := fmt.Sprintf("uid %d", o.uid)
+		if o.uid == manyUsers {
+			who = "many users"
+		}
+		a.engine.trail.turnedAway(now, who, o.why, n)
 	}
 }
 
@@ -191,7 +229,10 @@ func (a *Actor) serve(ctx context.Context, c call) {
 		if f.Revert.GetAll() {
 			id = ""
 		}
-		c.from.send(outcomeFrame(e.revert(ctx, id, "asked for on the host")))
+		e.who = owner
+		results, err := e.revert(ctx, id, "asked for on the host")
+		e.who = ""
+		c.from.send(outcomeFrame(results, err))
 	default:
 		c.from.close()
 	}
@@ -257,6 +298,11 @@ func RevertOffline(ctx context.Context, cfg Config, id string) ([]command.Result
 	defer lock.Close()
 	var settled []command.Result
 	e := newEngine(a.cfg, func(r command.Result) { settled = append(settled, r) })
+	if e.trail, err = openTrail(a.cfg.Audit, a.cfg.Clock().Wall, a.cfg.Log); err != nil {
+		return nil, err
+	}
+	defer func() { e.trail.close(a.cfg.Clock().Wall) }()
+	e.who = owner
 	if err := e.open(ctx, path, (*os.File).Sync, newIncarnation); err != nil {
 		return nil, err
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/evenkeel/evenkeel/agent/actuator"
+	"github.com/evenkeel/evenkeel/agent/confine"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/version"
 )
@@ -21,10 +23,12 @@ func HostActuators(s Settings) (map[string]Actuator, func()) {
 		sd := &actuator.Systemd{}
 		cfg.Systemd, free = sd, sd.Close
 	}
-	set := actuator.New(cfg)
-	all := map[string]Actuator{"process.affinity": set.Affinity, "cpu.weight": set.Weight, "cpu.quota": set.Quota}
-	maps.Copy(all, trafficActuators(s))
-	return all, free
+	out := map[string]Actuator{}
+	for name, a := range actuator.New(cfg) {
+		out[name] = a
+	}
+	maps.Copy(out, trafficActuators(s))
+	return out, free
 }
 
 // Capabilities is what an actor can do, cannot do, holds, and whom it believes.
@@ -43,6 +47,18 @@ type Capabilities struct {
 	Can             []Can    `json:"can"`
 	Cannot          []Cannot `json:"cannot"`
 	Leases          []Held   `json:"leases"`
+	// RevokedKeys are not believed: those of the permissions file and those that were revoked by command.
+	RevokedKeys []string `json:"revokedKeys"`
+	// Process is what the running actor keeps of its privileges; nil where none runs.
+	Process *confine.Report `json:"process,omitempty"`
+	Audit   *AuditHead      `json:"audit,omitempty"` // of the running actor
+}
+
+// AuditHead names the last line of the audit log: whoever keeps it elsewhere sees when lines are missing at the end.
+type AuditHead struct {
+	Folder string `json:"folder"`
+	Seq    uint64 `json:"seq"`
+	Hash   string `json:"hash"`
 }
 
 // Can is one permission with what it means on this host.
@@ -56,6 +72,8 @@ type Can struct {
 	Unit     string   `json:"unit"`
 	MaxLease string   `json:"maxLease"`
 	Rate     string   `json:"rate"`
+	// Signed says whose signatures it needs: "collector", or "collector and approver".
+	Signed string `json:"signed"`
 }
 
 // Cannot is an action that is known and not to be had here.
@@ -80,7 +98,7 @@ type abler interface{ Able() error }
 // describe makes the capabilities from permissions, or from the problem with them.
 func describe(s Settings, p Permissions, problem string, actuators map[string]Actuator) Capabilities {
 	c := Capabilities{
-		Version: version.Version, Host: s.Host, PermissionsFile: s.Permissions, Problem: problem, Approvers: []string{}, Can: []Can{}, Cannot: []Cannot{}, Leases: []Held{},
+		Version: version.Version, Host: s.Host, PermissionsFile: s.Permissions, Problem: problem, Approvers: []string{}, Can: []Can{}, Cannot: []Cannot{}, Leases: []Held{}, RevokedKeys: []string{},
 	}
 	if problem == "" {
 		c.PermissionsHash, c.MaxRisk = hex.EncodeToString(p.Hash), p.MaxRisk.String()
@@ -88,8 +106,17 @@ func describe(s Settings, p Permissions, problem string, actuators map[string]Ac
 		for _, k := range p.Trust.Approvers {
 			c.Approvers = append(c.Approvers, command.FormatPublicKey(k))
 		}
+		c.RevokedKeys = append(c.RevokedKeys, p.Trust.Revoked...)
 	}
-	for _, spec := range command.Catalogue() {
+	p.apply(actuators, nil)
+	specs := command.Catalogue()
+	for name := range p.Plugins {
+		if spec, ok := command.Lookup("plugin:" + name); ok {
+			specs = append(specs, spec)
+		}
+	}
+	slices.SortFunc(specs, func(a, b command.Spec) int { return strings.Compare(a.Name, b.Name) })
+	for _, spec := range specs {
 		why := ""
 		a, has := actuators[spec.Name]
 		switch {
@@ -118,7 +145,10 @@ func describe(s Settings, p Permissions, problem string, actuators map[string]Ac
 			}
 			can := Can{
 				Action: g.Action, Does: spec.Title, Risk: spec.Risk.String(), Targets: []string{}, Min: g.Min, Max: g.Max, Unit: spec.Unit,
-				MaxLease: shortDuration(g.MaxLease), Rate: g.Rate(),
+				MaxLease: shortDuration(g.MaxLease), Rate: g.Rate(), Signed: "collector",
+			}
+			if p.Trust.NeedsApprover(command.Command{Kind: command.Apply, Action: command.Action{Name: g.Action, Target: g.Targets[0]}}) {
+				can.Signed = "collector and approver"
 			}
 			for _, t := range g.Targets {
 				can.Targets = append(can.Targets, t.String())
@@ -144,6 +174,25 @@ func Inspect(s Settings, uid int, actuators map[string]Actuator) Capabilities {
 func (e *engine) capabilities(s Settings) Capabilities {
 	c := describe(s, e.perm, e.problem, e.actuators)
 	c.Running, c.Incarnation, c.Killed = true, e.s.Incarnation, e.killed()
+	c.Process = e.confined
+	for _, id := range e.s.Revoked {
+		if !slices.Contains(c.RevokedKeys, id) {
+			c.RevokedKeys = append(c.RevokedKeys, id)
+		}
+	}
+	if e.trail != nil {
+		c.Audit = &AuditHead{Folder: s.Audit}
+		c.Audit.Seq, c.Audit.Hash = e.trail.log.Head()
+	}
+	if e.unable != nil {
+		c.Can = slices.DeleteFunc(c.Can, func(x Can) bool {
+			why := e.unable(x.Action)
+			if why != "" {
+				c.Cannot = append(c.Cannot, Cannot{Action: x.Action, Why: why})
+			}
+			return why != ""
+		})
+	}
 	now := e.clock().Boot
 	for _, key := range slices.Sorted(maps.Keys(e.s.Leases)) {
 		l := e.s.Leases[key]

@@ -21,6 +21,7 @@ type Settings struct {
 	Permissions string // default /etc/evenkeel/permissions.yaml
 	KillFile    string // default "kill" beside Permissions
 	Socket      string // default actor.sock in State
+	Audit       string // folder of the audit log; default "audit" in State
 	AgentUser   string // user of the agent, who may connect beside root and the actor's own user; empty: nobody else
 
 	Nginx         nginx.Config // whose upstreams nginx.weights changes; default that of Debian's package
@@ -59,11 +60,11 @@ func ParseSettings(b []byte) (Settings, error) {
 		return s, errors.New("expected one YAML document with the key host")
 	}
 	r := &reader{}
-	m := r.mapping(file.Docs[0].Body, "config", "host", "state", "permissions", "killFile", "socket", "agentUser", "nginx", "agentCheckDir")
+	m := r.mapping(file.Docs[0].Body, "config", "host", "state", "permissions", "killFile", "socket", "audit", "agentUser", "nginx", "agentCheckDir")
 	r.trafficSettings(m, &s)
 	s.Host = r.text(m, "host")
 	for key, to := range map[string]*string{
-		"state": &s.State, "permissions": &s.Permissions, "killFile": &s.KillFile, "socket": &s.Socket, "agentUser": &s.AgentUser,
+		"state": &s.State, "permissions": &s.Permissions, "killFile": &s.KillFile, "socket": &s.Socket, "audit": &s.Audit, "agentUser": &s.AgentUser,
 	} {
 		if m.has(key) {
 			*to = r.text(m, key)
@@ -74,7 +75,7 @@ func ParseSettings(b []byte) (Settings, error) {
 		r.add(m.at("host"), "host %q is not an agent id: 1 to 253 of a-z, 0-9, dot and dash", s.Host)
 	}
 	for _, p := range []struct{ key, path string }{
-		{"state", s.State}, {"permissions", s.Permissions}, {"killFile", s.KillFile}, {"socket", s.Socket},
+		{"state", s.State}, {"permissions", s.Permissions}, {"killFile", s.KillFile}, {"socket", s.Socket}, {"audit", s.Audit},
 	} {
 		if !filepath.IsAbs(p.path) {
 			r.add(m.at(p.key), "%s: %q is not an absolute path", p.key, p.path)
@@ -105,6 +106,9 @@ func (s Settings) withDefaults() Settings {
 	}
 	if s.Socket == "" {
 		s.Socket = filepath.Join(s.State, "actor.sock")
+	}
+	if s.Audit == "" {
+		s.Audit = filepath.Join(s.State, "audit")
 	}
 	return s
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/agent/actuator"
+	"github.com/evenkeel/evenkeel/agent/confine"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
@@ -41,7 +42,11 @@ type engine struct {
 	permissions func() (Permissions, error)
 	emit        func(command.Result) // after the result is durable; must not block
 	log         *slog.Logger
+	trail       *trail                     // nil: nothing is kept beside the journal
+	confined    *confine.Report            // nil: this process gave up nothing
+	unable      func(action string) string // why this process cannot do it; nil: it can do everything
 
+	who       string // on whose word the step in hand is taken, for the trail; empty: the actor's own
 	j         *journal
 	s         *state
 	perm      Permissions
@@ -92,14 +97,15 @@ func (e *engine) open(ctx context.Context, path string, syncFile func(*os.File) 
 	e.loose = bucket{left: looseBurst, at: e.anchor.Boot}
 	if damaged || e.s.Incarnation == "" {
 		// Commands for the old incarnation are void from here on; its leases are still ours to give back.
-		leases, killed := e.s.Leases, e.s.Killed
+		old := e.s
 		e.s = newState()
-		e.s.Incarnation, e.s.Leases, e.s.Killed = newIncarnation(), leases, killed
+		e.s.Incarnation, e.s.Leases, e.s.Killed, e.s.Revoked = newIncarnation(), old.Leases, old.Killed, old.Revoked
 		if err := e.j.rewrite(entry{Kind: "incarnation", Snapshot: e.s.snapshot()}); err != nil {
 			return err
 		}
 		if damaged {
-			e.log.Warn("journal was damaged: a new incarnation begins", "incarnation", e.s.Incarnation, "leases", len(leases))
+			e.log.Warn("journal was damaged: a new incarnation begins", "incarnation", e.s.Incarnation, "leases", len(e.s.Leases))
+			e.trail.note(e.clock().Wall, "", "journal damaged", e.s.Incarnation, "failed", "a new incarnation begins: every command that was made before is void")
 		}
 	}
 	e.reload()
@@ -111,6 +117,10 @@ func (e *engine) open(ctx context.Context, path string, syncFile func(*os.File) 
 
 // recover settles one lease after a restart. Nothing is ever run again.
 func (e *engine) recover(ctx context.Context, l lease, damaged bool) {
+	if l.Once {
+		e.recoverOnce(ctx, l)
+		return
+	}
 	if l.BootID != e.bootID {
 		if l.State.PidBound {
 			e.drop(l, e.result(l.ID, command.Reverted, "", "the host was started anew: the processes are gone", l.State.Text, ""))
@@ -166,6 +176,13 @@ func (e *engine) command(ctx context.Context, env command.Envelope, received Mom
 	e.watchClock()
 	view := e.view(received)
 	c, verdict, refused := Judge(view, env)
+	defer func() { e.who = "" }()
+	if e.who = stranger; c.ID != "" {
+		e.who = c.Signers()
+	}
+	if refused != nil {
+		e.trail.deny(view.Now.Wall, e.who, subjectOf(c.Command), refused)
+	}
 	switch {
 	case refused != nil && (c.ID == "" || refused.Reason == command.ReasonWrongHost || refused.Reason == command.ReasonWrongIncarnation ||
 		refused.Reason == command.ReasonReplayed && c.Kind != command.Renew):
@@ -175,7 +192,7 @@ func (e *engine) command(ctx context.Context, env command.Envelope, received Mom
 			e.commit(entry{Kind: "refused", Results: []command.Result{e.result(StrangerID(env), command.Refused, refused.Reason, refused.Detail, "", "")}}, true)
 		}
 	case refused != nil:
-		e.refuse(c, env, refused)
+		e.refuse(c.Command, env, refused)
 	case verdict == Repeat:
 		if was := e.s.Seen[c.ID]; was.Result != nil {
 			e.emit(*was.Result)
@@ -183,13 +200,15 @@ func (e *engine) command(ctx context.Context, env command.Envelope, received Mom
 	default:
 		switch c.Kind {
 		case command.Apply:
-			e.apply(ctx, c, env, view)
+			e.apply(ctx, c.Command, env, view)
 		case command.Renew:
-			e.renew(c, env)
+			e.renew(c.Command, env)
 		case command.Revert:
-			e.revertCommand(ctx, c, env)
+			e.revertCommand(ctx, c.Command, env)
 		case command.Kill, command.Lift:
-			e.killCommand(ctx, c, env)
+			e.killCommand(ctx, c.Command, env)
+		case command.Revoke:
+			e.revoke(c.Command, env)
 		}
 	}
 	e.compact()
@@ -206,6 +225,12 @@ func (e *engine) refuse(c command.Command, env command.Envelope, why *command.Re
 	}, true)
 }
 
+// refuseLate refuses what was judged good and turned out otherwise on the host.
+func (e *engine) refuseLate(c command.Command, env command.Envelope, why *command.Refusal) {
+	e.trail.deny(e.clock().Wall, e.who, subjectOf(c), why)
+	e.refuse(c, env, why)
+}
+
 func sight(c command.Command, env command.Envelope) *sighting {
 	return &sighting{ID: c.ID, Hash: env.Hash(), Expires: c.Expires}
 }
@@ -213,7 +238,7 @@ func sight(c command.Command, env command.Envelope) *sighting {
 func (e *engine) apply(ctx context.Context, c command.Command, env command.Envelope, view View) {
 	a := e.actuators[c.Action.Name]
 	if a == nil {
-		e.refuse(c, env, command.Refuse(command.ReasonDenied, "this actor cannot do %s", c.Action.Name))
+		e.refuseLate(c, env, command.Refuse(command.ReasonDenied, "this actor cannot do %s", c.Action.Name))
 		return
 	}
 	l, found, why := e.baseline(ctx, a, c)
@@ -225,8 +250,11 @@ func (e *engine) apply(ctx context.Context, c command.Command, env command.Envel
 		why = view.time(c) // reading may have taken its time
 	}
 	if why != nil {
-		e.refuse(c, env, why)
+		e.refuseLate(c, env, why)
 		return
+	}
+	if spec, ok := command.Lookup(c.Action.Name); ok {
+		l.Once = spec.Once()
 	}
 	l.Phase, l.BootID, l.Release, l.Counter = started, e.bootID, c.Release, 0
 	l.ID, l.Resource, l.Action = c.ID, c.Action.Resource(), c.Action
@@ -243,6 +271,10 @@ func (e *engine) apply(ctx context.Context, c command.Command, env command.Envel
 	}
 	state, text, err := a.Write(ctx, l.change())
 	l.State = state
+	if l.Once {
+		e.doneOnce(l, c.Reason, text, err)
+		return
+	}
 	if err == nil {
 		older := l.Older
 		l.Phase, l.Older = applied, ""
@@ -351,6 +383,11 @@ func (e *engine) killCommand(ctx context.Context, c command.Command, env command
 func (e *engine) setKillFile(ctx context.Context, why string) {
 	if was := e.fileKill; was != why {
 		e.fileKill = why
+		what := "kill file on"
+		if why == "" {
+			what = "kill file off"
+		}
+		e.trail.note(e.clock().Wall, owner, what, "host", "done", why)
 		e.log.Warn("kill file", "there", why != "", "why", why)
 	}
 	if why != "" {
@@ -373,7 +410,7 @@ func (e *engine) killed() string {
 func (e *engine) revertAll(ctx context.Context, why string) []command.Result {
 	var out []command.Result
 	for _, resource := range e.s.resources() {
-		if l := e.s.Leases[resource]; l.Phase != stuck || l.Next <= e.clock().Boot {
+		if l := e.s.Leases[resource]; !l.Once && (l.Phase != stuck || l.Next <= e.clock().Boot) {
 			out = append(out, e.end(ctx, l, why))
 		}
 	}
@@ -437,6 +474,8 @@ func (e *engine) tick(ctx context.Context) {
 	for _, resource := range e.s.resources() {
 		l := e.s.Leases[resource]
 		switch {
+		case l.Once:
+			e.recoverOnce(ctx, l) // the journal could not be written when it was done
 		case l.Phase == stuck:
 			if now >= l.Next {
 				e.end(ctx, l, "tried again")
@@ -459,6 +498,7 @@ func (e *engine) tick(ctx context.Context) {
 		}
 	}
 	e.compact()
+	e.trail.beat(e.clock())
 }
 
 // step moves a lease that is being released one step of the gap towards its baseline.
@@ -532,14 +572,18 @@ func (e *engine) reload() bool {
 		p, problem = Permissions{}, err.Error()
 	}
 	different := problem != e.problem || !slices.Equal(p.Hash, e.perm.Hash)
+	if different {
+		e.trail.permissions(e.clock().Wall, p, problem)
+	}
 	e.perm, e.problem = p, problem
+	p.apply(e.actuators, e.s.Leases)
 	return different
 }
 
 func (e *engine) view(received Moment) View {
 	return View{
 		Host: e.host, Incarnation: e.s.Incarnation, Now: e.clock(), Received: received, Stepped: e.stepped, Permissions: e.perm, Problem: e.problem,
-		Killed: e.killed(), Leases: len(e.s.Leases),
+		Killed: e.killed(), Leases: len(e.s.Leases), Revoked: e.s.Revoked, Unable: e.unable,
 		Seen: func(id string) (Seen, bool) {
 			x, ok := e.s.Seen[id]
 			return Seen(x), ok
@@ -597,6 +641,7 @@ func (e *engine) unsaved(c command.Command, env command.Envelope, why error) {
 }
 
 func (e *engine) settle(x entry) {
+	e.trail.entry(e.who, x, e.s)
 	e.s.fold(x)
 	for _, r := range x.Results {
 		e.emit(r)
@@ -624,10 +669,14 @@ func (e *engine) compact() {
 func (e *engine) report() command.ActorReport {
 	r := command.ActorReport{
 		Present: true, Incarnation: e.s.Incarnation, PermissionsHash: e.perm.Hash, MaxRisk: e.perm.MaxRisk, Killed: e.killed() != "", Problem: e.problem,
+		Revoked: slices.Clone(e.s.Revoked),
+	}
+	for _, k := range e.perm.Trust.Approvers {
+		r.Approvers = append(r.Approvers, command.FormatPublicKey(k))
 	}
 	for _, g := range e.perm.Actions {
 		r.Permissions = append(r.Permissions, command.Permission{
-			Action: g.Action, Targets: slices.Clone(g.Targets), Min: g.Min, Max: g.Max, MaxLease: g.MaxLease, Rate: g.Rate(),
+			Action: g.Action, Targets: slices.Clone(g.Targets), Min: g.Min, Max: g.Max, MaxLease: g.MaxLease, Rate: g.Rate(), WithoutApprover: g.WithoutApprover,
 		})
 	}
 	return r

@@ -2,6 +2,7 @@ package actor
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/evenkeel/evenkeel/pkg/command"
@@ -12,6 +13,9 @@ const MaxSkew = 2 * time.Second
 
 // killKey is the resource of kill and lift commands.
 const killKey = "actor:kill"
+
+// MostRevoked bounds how many keys are revoked by command: a file has room for more.
+const MostRevoked = 256
 
 // Moment is one instant on both clocks. Boot does not jump when somebody sets the time.
 type Moment struct {
@@ -34,6 +38,9 @@ type View struct {
 	Lease       func(id string) (LeaseView, bool) // an active lease by the id of its command
 	Applied     func(g Grant, since time.Time) int
 	Leases      int
+	Revoked     []string // ids of keys that were revoked by command; they add to those of the permissions
+	// Unable says why an action that is permitted cannot be carried out by this process, "" where it can.
+	Unable func(action string) string
 }
 
 // LeaseView is what a judgement needs of a lease.
@@ -65,15 +72,17 @@ const MostLeases = 256
 // Judge decides on an envelope: authority first, then address, then whether it was seen before, then time, then the
 // host owner's permissions, then order. Every refusal carries its reason; nothing is parsed before the signature holds.
 // A refusal before the signature held returns a zero command.
-func Judge(v View, e command.Envelope) (command.Command, Verdict, *command.Refusal) {
+func Judge(v View, e command.Envelope) (command.Verified, Verdict, *command.Refusal) {
 	if v.Problem != "" {
-		return command.Command{}, 0, command.Refuse(command.ReasonPermissionsBad, "everything is denied: %s", v.Problem)
+		return command.Verified{}, 0, command.Refuse(command.ReasonPermissionsBad, "everything is denied: %s", v.Problem)
 	}
-	c, err := v.Permissions.Trust.Verify(e, v.Received.Wall)
+	trust := v.Permissions.Trust
+	trust.Revoked = slices.Concat(trust.Revoked, v.Revoked)
+	c, err := trust.Verify(e, v.Received.Wall)
 	if err != nil {
-		return command.Command{}, 0, refusal(err)
+		return command.Verified{}, 0, refusal(err)
 	}
-	if r := v.address(c); r != nil {
+	if r := v.address(c.Command); r != nil {
 		return c, 0, r
 	}
 	if seen, ok := v.Seen(c.ID); ok {
@@ -82,21 +91,25 @@ func Judge(v View, e command.Envelope) (command.Command, Verdict, *command.Refus
 		}
 		return c, Repeat, nil
 	}
-	if r := v.time(c); r != nil {
+	if r := v.time(c.Command); r != nil {
 		return c, 0, r
 	}
 	var r *command.Refusal
 	switch c.Kind {
 	case command.Apply:
-		r = v.apply(c)
+		r = v.apply(c.Command)
 	case command.Renew:
-		r = v.renew(c)
+		r = v.renew(c, trust)
 	case command.Revert:
 		if _, ok := v.Lease(c.Of); !ok {
 			r = command.Refuse(command.ReasonUnknownCommand, "command %s holds nothing here", c.Of)
 		}
 	case command.Kill, command.Lift:
 		r = v.order(killKey, c.Fence)
+	case command.Revoke:
+		if len(v.Revoked) >= MostRevoked && !slices.Contains(v.Revoked, c.Of) {
+			r = command.Refuse(command.ReasonBusy, "%d keys are revoked by command already: list more under revoked in the permissions file", len(v.Revoked))
+		}
 	}
 	if r != nil {
 		return c, 0, r
@@ -117,7 +130,7 @@ func (v View) address(c command.Command) *command.Refusal {
 // time checks the signed times against the wall clock, and the wait since receipt against the boot clock. A clock that
 // was just set does not stand in the way of taking something back.
 func (v View) time(c command.Command) *command.Refusal {
-	if v.Stepped != 0 && c.Kind != command.Revert && c.Kind != command.Kill {
+	if v.Stepped != 0 && c.Kind != command.Revert && c.Kind != command.Kill && c.Kind != command.Revoke {
 		return command.Refuse(command.ReasonClockSkew, "this host's clock was set by %s a moment ago: waiting until it is steady", v.Stepped.Round(time.Millisecond))
 	}
 	if ahead := c.Issued.Sub(v.Received.Wall); ahead > MaxSkew {
@@ -160,8 +173,16 @@ func (v View) apply(c command.Command) *command.Refusal {
 	if c.Action.Value < g.Min || c.Action.Value > g.Max {
 		return command.Refuse(command.ReasonDenied, "this host permits %d to %d for %s on %s, not %d", g.Min, g.Max, g.Action, c.Action.Target, c.Action.Value)
 	}
+	if spec.Once() != (c.Lease == 0) {
+		return command.Refuse(command.ReasonDenied, "a lease of %s makes no sense for %s of risk %s: what can be taken back has one, what cannot has none", c.Lease, spec.Name, spec.Risk)
+	}
 	if r := withinLease(g, c.Lease, c.Release); r != nil {
 		return r
+	}
+	if v.Unable != nil {
+		if why := v.Unable(spec.Name); why != "" {
+			return command.Refuse(command.ReasonDenied, "%s", why)
+		}
 	}
 	if r := v.order(c.Action.Resource(), c.Fence); r != nil {
 		return r
@@ -190,7 +211,7 @@ func withinLease(g Grant, lease time.Duration, r command.Release) *command.Refus
 	return nil
 }
 
-func (v View) renew(c command.Command) *command.Refusal {
+func (v View) renew(c command.Verified, trust command.Trust) *command.Refusal {
 	if v.Killed != "" {
 		return command.Refuse(command.ReasonKilled, "%s", v.Killed)
 	}
@@ -207,6 +228,10 @@ func (v View) renew(c command.Command) *command.Refusal {
 	}
 	if l.Action.Value < g.Min || l.Action.Value > g.Max {
 		return command.Refuse(command.ReasonDenied, "this host no longer permits the value %d for %s on %s", l.Action.Value, l.Action.Name, l.Action.Target)
+	}
+	// What an approver signed for is a lease of that length: nobody else may make it longer.
+	if of := (command.Command{Kind: command.Apply, Action: l.Action}); trust.NeedsApprover(of) && len(c.Approvers) == 0 {
+		return command.Refuse(command.ReasonRiskNeedsApprover, "the lease of %s was approved by a key, and so must be a longer one", l.Action.Name)
 	}
 	if r := withinLease(g, c.Lease, command.Release{}); r != nil {
 		return r

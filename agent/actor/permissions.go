@@ -27,6 +27,7 @@ type Permissions struct {
 	Trust   command.Trust
 	MaxRisk command.Risk
 	Actions []Grant
+	Declared
 }
 
 // Grant permits one action on named targets, within bounds.
@@ -37,6 +38,8 @@ type Grant struct {
 	MaxLease time.Duration
 	Times    int // at most so many applications
 	Per      time.Duration
+	// WithoutApprover grants the action on a collector's signature alone; only for what could be taken back.
+	WithoutApprover bool
 }
 
 // Rate returns the grant's limit as it is written: "6/5m".
@@ -77,7 +80,7 @@ type permissionsFile struct {
 }
 
 func (f *permissionsFile) load() (Permissions, error) {
-	b, err := readOwned(f.path, f.uid)
+	b, err := readOwned(f.path, f.uid, maxPermissionsFile)
 	if err != nil {
 		return Permissions{}, err
 	}
@@ -94,7 +97,7 @@ func (f *permissionsFile) load() (Permissions, error) {
 }
 
 // readOwned reads through the descriptor that it has checked.
-func readOwned(file string, uid int) ([]byte, error) {
+func readOwned(file string, uid int, most int64) ([]byte, error) {
 	real, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return nil, err
@@ -129,9 +132,9 @@ func readOwned(file string, uid int) ([]byte, error) {
 			break
 		}
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxPermissionsFile+1))
-	if err == nil && len(b) > maxPermissionsFile {
-		err = fmt.Errorf("%s is larger than %d bytes", real, maxPermissionsFile)
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s is larger than %d bytes", real, most)
 	}
 	return b, err
 }
@@ -163,7 +166,7 @@ func ParsePermissions(b []byte) (Permissions, error) {
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
 		return Permissions{}, errors.New("expected one YAML document")
 	}
-	root := r.mapping(file.Docs[0].Body, "permissions", "version", "signingRoot", "approvers", "maxRisk", "actions")
+	root := r.mapping(file.Docs[0].Body, "permissions", "version", "signingRoot", "approvers", "revoked", "maxRisk", "places", "plugins", "actions")
 	if n := r.integer(root, "version"); n != permissionsVersion && len(r.problems) == 0 {
 		r.add(root.at("version"), "version %d is not known here: expected %d", n, permissionsVersion)
 	}
@@ -180,14 +183,31 @@ func ParsePermissions(b []byte) (Permissions, error) {
 		}
 		p.Trust.Approvers = append(p.Trust.Approvers, key)
 	}
+	if root.has("revoked") {
+		for _, n := range r.list(root, "revoked", maxGrants) {
+			id := r.scalar(n, "revoked")
+			if err := command.CheckKeyID(id); err != nil {
+				r.add(n, "revoked: %v", err)
+				continue
+			}
+			p.Trust.Revoked = append(p.Trust.Revoked, id)
+		}
+	}
 	if text := r.text(root, "maxRisk"); text != "" {
 		if p.MaxRisk, err = command.ParseRisk(text); err != nil {
 			r.add(root.at("maxRisk"), "maxRisk: %v", err)
 		}
 	}
-	for _, n := range r.list(root, "actions", maxGrants) {
-		p.Actions = append(p.Actions, r.grant(n))
+	p.Declared = r.declared(root)
+	grants := r.list(root, "actions", maxGrants)
+	for _, n := range grants {
+		g := r.grant(n)
+		p.Actions = append(p.Actions, g)
+		if g.WithoutApprover {
+			p.Trust.Waived = append(p.Trust.Waived, command.Waiver{Action: g.Action, Targets: g.Targets})
+		}
 	}
+	p.check(r, p.Actions, grants)
 	if len(r.problems) > 0 {
 		return Permissions{}, errors.Join(r.problems...)
 	}
@@ -195,7 +215,7 @@ func ParsePermissions(b []byte) (Permissions, error) {
 }
 
 func (r *reader) grant(n ast.Node) Grant {
-	m := r.mapping(n, "action", "action", "targets", "min", "max", "maxLease", "rate")
+	m := r.mapping(n, "action", "action", "targets", "min", "max", "maxLease", "rate", "withoutApprover")
 	g := Grant{Action: r.text(m, "action"), Min: r.integer(m, "min"), Max: r.integer(m, "max")}
 	spec, known := command.Lookup(g.Action)
 	if !known && g.Action != "" {
@@ -219,7 +239,15 @@ func (r *reader) grant(n ast.Node) Grant {
 		}
 		g.Targets = append(g.Targets, target)
 	}
-	if text := r.text(m, "maxLease"); text != "" {
+	if m.has("withoutApprover") {
+		g.WithoutApprover = r.boolean(m, "withoutApprover")
+		if known && g.WithoutApprover && spec.Once() {
+			r.add(m.at("withoutApprover"), "withoutApprover: %s cannot be taken back, so it needs an approver's signature everywhere", g.Action)
+		}
+	}
+	if known && spec.Once() && !m.has("maxLease") {
+		// What cannot be taken back has no lease.
+	} else if text := r.text(m, "maxLease"); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil || d <= 0 {
 			r.add(m.at("maxLease"), "maxLease %q is not a length of time such as 10m", text)
@@ -236,11 +264,11 @@ func (r *reader) grant(n ast.Node) Grant {
 }
 
 func (r *reader) target(n ast.Node) (command.Target, bool) {
-	m := r.mapping(n, "target", append([]string{"unit", "cgroup", "process"}, trafficTargets...)...)
+	m := r.mapping(n, "target", append([]string{"unit", "cgroup", "process", "port", "sysctl", "place", "host"}, trafficTargets...)...)
 	had := len(r.problems)
 	var t command.Target
 	if len(m.nodes) != 1 {
-		r.add(n, "a target names exactly one of unit, cgroup, process and what steers traffic (see docs/traffic.md)")
+		r.add(n, "a target names exactly one of unit, cgroup, process, port, sysctl, place, host and what steers traffic (see docs/traffic.md)")
 		return t, false
 	}
 	switch {
@@ -254,13 +282,23 @@ func (r *reader) target(n ast.Node) (command.Target, bool) {
 		if p.has("user") {
 			t.Process.User = r.text(p, "user")
 		}
+	case m.has("port"):
+		t.Port = r.text(m, "port")
+	case m.has("sysctl"):
+		t.Sysctl = r.text(m, "sysctl")
+	case m.has("place"):
+		t.Place = r.text(m, "place")
+	case m.has("host"):
+		if what := r.text(m, "host"); what != "self" && what != "" {
+			r.add(m.at("host"), "host: %q: the one host that can be meant is self", what)
+		}
 	default:
 		t = r.trafficTarget(m)
 	}
 	if len(r.problems) > had {
 		return t, false
 	}
-	if err := t.Validate(); err != nil || t.Kind() == command.OnHost {
+	if err := t.Validate(); err != nil || t.Kind() == command.OnHost && !m.has("host") {
 		r.add(n, "target: %v", err)
 		return t, false
 	}

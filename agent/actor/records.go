@@ -35,6 +35,7 @@ type lease struct {
 	From     int64           `json:"from,omitempty"`  // value at the start of the release
 	Steps    int             `json:"steps,omitempty"`
 	Next     time.Duration   `json:"next,omitempty"` // boot clock: next step of a release, next try of a stuck revert
+	Once     bool            `json:"once,omitempty"` // cannot be taken back: it is held only until it is known to be done
 }
 
 func (l lease) change() actuator.Change {
@@ -104,7 +105,8 @@ type entry struct {
 	Seen        *sighting        `json:"seen,omitempty"`
 	Fence       *mark            `json:"fence,omitempty"`
 	Stamp       *stamp           `json:"stamp,omitempty"`
-	Killed      *string          `json:"killed,omitempty"` // id of the kill command; "" lifts it
+	Killed      *string          `json:"killed,omitempty"`  // id of the kill command; "" lifts it
+	Revoked     string           `json:"revoked,omitempty"` // id of a key that is not believed any more
 	Results     []command.Result `json:"results,omitempty"`
 	Ack         *ack             `json:"ack,omitempty"`
 	Snapshot    *state           `json:"snapshot,omitempty"`
@@ -115,7 +117,8 @@ type state struct {
 	Incarnation string                   `json:"incarnation"`
 	Ordinal     uint32                   `json:"ordinal"`
 	Killed      string                   `json:"killed,omitempty"`
-	Leases      map[string]lease         `json:"leases"` // by resource
+	Revoked     []string                 `json:"revoked,omitempty"` // ids of keys; only a host's owner can take one out
+	Leases      map[string]lease         `json:"leases"`            // by resource
 	Seen        map[string]seen          `json:"seen"`
 	Fences      map[string]command.Fence `json:"fences"`
 	Stamps      []stamp                  `json:"stamps,omitempty"`
@@ -134,6 +137,7 @@ func (s *state) fold(e entry) {
 		maps.Copy(fresh.Seen, e.Snapshot.Seen)
 		maps.Copy(fresh.Fences, e.Snapshot.Fences)
 		fresh.Incarnation, fresh.Ordinal, fresh.Killed = e.Snapshot.Incarnation, e.Snapshot.Ordinal, e.Snapshot.Killed
+		fresh.Revoked = slices.Clone(e.Snapshot.Revoked)
 		fresh.Stamps, fresh.Results = slices.Clone(e.Snapshot.Stamps), slices.Clone(e.Snapshot.Results)
 		*s = *fresh
 	}
@@ -161,6 +165,9 @@ func (s *state) fold(e entry) {
 	}
 	if e.Killed != nil {
 		s.Killed = *e.Killed
+	}
+	if e.Revoked != "" && !slices.Contains(s.Revoked, e.Revoked) {
+		s.Revoked = append(s.Revoked, e.Revoked)
 	}
 	for _, r := range e.Results {
 		s.Ordinal = max(s.Ordinal, r.Ordinal)
@@ -196,6 +203,7 @@ func (s *state) forget(now time.Time) {
 func (s *state) snapshot() *state {
 	c := *s
 	c.Leases, c.Seen, c.Fences = maps.Clone(s.Leases), maps.Clone(s.Seen), maps.Clone(s.Fences)
+	c.Revoked = slices.Clone(s.Revoked)
 	c.Stamps, c.Results = slices.Clone(s.Stamps), slices.Clone(s.Results)
 	return &c
 }

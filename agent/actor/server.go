@@ -34,7 +34,45 @@ type server struct {
 	mu    sync.Mutex
 	peers map[*peer]bool // guarded by mu
 	done  bool           // guarded by mu
+	odd   map[oddity]int // guarded by mu: what was turned away since it was asked for last
 	wait  sync.WaitGroup
+}
+
+// oddity is one way in which somebody at the socket was turned away.
+type oddity struct {
+	uid uint32
+	why string
+}
+
+const (
+	notAllowed = "this user may not speak to the actor"
+	notAFrame  = "what was said is no frame"
+	// Further users than this are counted as one.
+	mostOddities = 64
+	manyUsers    = ^uint32(0)
+)
+
+// turnedAway counts; the loop writes it to the trail.
+func (s *server) turnedAway(uid uint32, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.odd == nil {
+		s.odd = map[oddity]int{}
+	}
+	o := oddity{uid, why}
+	if _, known := s.odd[o]; !known && len(s.odd) >= mostOddities {
+		o.uid = manyUsers
+	}
+	s.odd[o]++
+}
+
+// takeOddities returns what was counted since the last call.
+func (s *server) takeOddities() map[oddity]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	odd := s.odd
+	s.odd = nil
+	return odd
 }
 
 // call is one request for the loop.
@@ -46,6 +84,7 @@ type call struct {
 
 type peer struct {
 	conn *net.UnixConn
+	uid  uint32
 	out  chan *agentv1.ActorFrame
 	end  chan struct{}
 	once sync.Once
@@ -143,10 +182,11 @@ func (s *server) run(ctx context.Context) error {
 		uid, err := peerUID(conn)
 		if err != nil || !s.allowed[uid] {
 			s.log.Warn("stranger at the socket", "uid", uid, "error", err)
+			s.turnedAway(uid, notAllowed)
 			conn.Close()
 			continue
 		}
-		p := &peer{conn: conn, out: make(chan *agentv1.ActorFrame, peerQueue), end: make(chan struct{}), last: make(chan struct{}), written: make(chan struct{})}
+		p := &peer{conn: conn, uid: uid, out: make(chan *agentv1.ActorFrame, peerQueue), end: make(chan struct{}), last: make(chan struct{}), written: make(chan struct{})}
 		s.mu.Lock()
 		full := s.done || len(s.peers) >= mostPeers
 		if !full {
@@ -171,6 +211,9 @@ func (s *server) read(ctx context.Context, p *peer) {
 	}()
 	for {
 		f, err := readFrame(p.conn)
+		if errors.Is(err, errFrame) {
+			s.turnedAway(p.uid, notAFrame)
+		}
 		if err != nil {
 			return
 		}

@@ -18,7 +18,7 @@ import (
 // maxFrame is the longest frame on the socket, in bytes.
 const maxFrame = 1 << 20
 
-var errFrame = errors.New("frame is empty or over the limit")
+var errFrame = errors.New("frame is empty, over the limit, or no message")
 
 func readFrame(r io.Reader) (*agentv1.ActorFrame, error) {
 	var head [4]byte
@@ -35,7 +35,7 @@ func readFrame(r io.Reader) (*agentv1.ActorFrame, error) {
 	}
 	f := &agentv1.ActorFrame{}
 	if err := proto.Unmarshal(b, f); err != nil {
-		return nil, fmt.Errorf("not a frame: %w", err)
+		return nil, fmt.Errorf("%w: %w", errFrame, err)
 	}
 	return f, nil
 }

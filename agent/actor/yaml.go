@@ -116,6 +116,19 @@ func (r *reader) integer(f fields, key string) int64 {
 	return 0
 }
 
+// boolean returns a required true or false.
+func (r *reader) boolean(f fields, key string) bool {
+	n := r.value(f, key)
+	if n == nil {
+		return false
+	}
+	if b, ok := n.(*ast.BoolNode); ok {
+		return b.Value
+	}
+	r.add(n, "%s: expected true or false", key)
+	return false
+}
+
 // list returns a required list.
 func (r *reader) list(f fields, key string, most int) []ast.Node {
 	n := r.value(f, key)

@@ -1,4 +1,4 @@
-// Package actuator changes a host: one file for each action, in the kernel's own units, with the way back kept from the
+// Package actuator changes a host: one file for each family of actions, in the kernel's own units, with the way back kept from the
 // start.
 //
 // Every actuator reads the prior state, writes, reads back what the kernel then says, and can restore. It refuses what
@@ -10,7 +10,7 @@ package actuator
 import (
 	"context"
 	"fmt"
-	"os"
+	"time"
 
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
@@ -60,7 +60,8 @@ func (s Standing) String() string {
 // Config says where the kernel's files are.
 type Config struct {
 	Proc   string // default /proc
-	Cgroup string // mount of the hierarchy with the cpu controller; empty: found in Proc/self/mountinfo
+	Sys    string // default /sys
+	Cgroup string // mount of the one hierarchy with all controllers; empty: found in Proc/self/mountinfo
 	// Systemd is asked for, and told about, units where systemd runs. Nil: it does not, and units are found by the name
 	// of their cgroup.
 	Systemd UnitManager
@@ -75,22 +76,70 @@ type UnitManager interface {
 	SetProperty(ctx context.Context, unit, name string, value uint64) error
 }
 
-// Set is all actuators of this host.
-type Set struct {
-	Affinity *Affinity
-	Weight   *CPU
-	Quota    *CPU
+// Actuator performs one action on the host. Prior reads what stands there, Write makes the newest value of a change so
+// and reads it back, Look compares, Restore gives back what stood before wherever our value is still found, Tend takes
+// in what was born since. Errors may be a *command.Refusal.
+type Actuator interface {
+	Prior(ctx context.Context, t command.Target) (State, error)
+	Write(ctx context.Context, c Change) (State, string, error)
+	Look(ctx context.Context, c Change) (Standing, string, error)
+	Restore(ctx context.Context, c Change) (Standing, string, error)
+	Tend(ctx context.Context, c Change) (State, bool, error)
 }
 
-// New returns the actuators. A hierarchy that is missing shows in Able, not here.
-func New(cfg Config) *Set {
+// New returns this host's actuators by the name of their action. What the host lacks shows in their Able, not here.
+func New(cfg Config) map[string]Actuator {
 	if cfg.Proc == "" {
 		cfg.Proc = "/proc"
 	}
-	groups := findCgroups(cfg)
-	return &Set{
-		Affinity: &Affinity{proc: procfs{cfg.Proc}, groups: groups, self: os.Getpid()},
-		Weight:   &CPU{groups: groups, files: weightFiles(groups.version), property: "CPUWeight", perUnit: 1},
-		Quota:    &CPU{groups: groups, files: quotaFiles(groups.version), property: "CPUQuotaPerSecUSec", perUnit: 10000},
+	if cfg.Sys == "" {
+		cfg.Sys = "/sys"
 	}
+	g, p := findCgroups(cfg), procfs{cfg.Proc}
+	out := map[string]Actuator{
+		"process.affinity": newAffinity(p, g),
+		"process.nice":     newTree[int](nice{}, p, g),
+		"process.ionice":   newTree[int](ioNice{}, p, g),
+		"process.sched":    newTree[uint32](schedClass{}, p, g),
+		"process.oom":      newTree[int](oomPreference{p}, p, g),
+	}
+	for verb, name := range map[Verb]string{Start: "unit.start", Stop: "unit.stop", Restart: "unit.restart"} {
+		out[name] = newUnit(cfg, verb)
+	}
+	out["unit.memory-high"] = newUnitProperty(g, "memory", "MemoryHigh", 1<<20, memoryHighFiles)
+	out["unit.tasks-max"] = newUnitProperty(g, "pids", "TasksMax", 1, tasksFiles)
+	out["sysctl"] = Sysctl{cfg.Proc}
+	out["cgroup.kill"] = &Kill{groups: g}
+	out["file.relief"] = newRelief(time.Now)
+	out["io.limit"] = &IOLimit{groups: g, sys: cfg.Sys, h: g.with("blkio")}
+	for name, s := range groupSettings(g) {
+		out[name] = s
+	}
+	return out
+}
+
+// groupSettings are the actions on one setting of one cgroup.
+func groupSettings(g *cgroups) map[string]*Group {
+	out := map[string]*Group{}
+	one := func(name, controller, property string, unitOf func(int64) uint64, of func(version int) setting) {
+		a := &Group{groups: g, absent: "this host has no cgroup hierarchy with a " + controller + " controller"}
+		if h := g.with(controller); h.version != 0 {
+			a.in = []variant{{h, of(h.version), property, unitOf}}
+		}
+		out[name] = a
+	}
+	same := func(v int64) uint64 { return uint64(v) }
+	one("cpu.weight", "cpu", "CPUWeight", same, weightFiles)
+	one("cpu.quota", "cpu", "CPUQuotaPerSecUSec", func(v int64) uint64 { return uint64(v) * 10000 }, quotaFiles)
+	one("cpu.idle", "cpu", "CPUWeight", func(int64) uint64 { return 0 }, func(version int) setting {
+		return idleSetting{weight: weightFiles(version).file()}
+	})
+	one("cpuset.cpus", "cpuset", "", nil, func(version int) setting { return cpusetSetting{version} })
+	one("pids.max", "pids", "TasksMax", same, func(int) setting { return pidsSetting{} })
+	for name, which := range map[string]string{"memory.high": "high", "memory.low": "low", "memory.limit": "max"} {
+		in, absent := memoryVariants(g, which)
+		out[name] = &Group{groups: g, in: in, absent: absent}
+	}
+	out["cgroup.freeze"] = &Group{groups: g, in: freezeVariants(g), absent: "this host has no cgroup hierarchy that can freeze"}
+	return out
 }

@@ -153,7 +153,7 @@ func needTwoCPUs(t *testing.T) cpus {
 func TestAffinityOfATreeThatForks(t *testing.T) {
 	mine := needTwoCPUs(t)
 	j := startBatch(t)
-	a := New(Config{}).Affinity
+	a := New(Config{})["process.affinity"].(*Tree[cpus])
 	target := command.Target{Process: &command.Process{Exe: j.exe}}
 	state, err := a.Prior(t.Context(), target)
 	if err != nil {
@@ -214,7 +214,7 @@ func TestAffinityOfATreeThatForks(t *testing.T) {
 func TestAffinityLeavesOthersAlone(t *testing.T) {
 	mine := needTwoCPUs(t)
 	j := startBatch(t)
-	a := New(Config{}).Affinity
+	a := New(Config{})["process.affinity"].(*Tree[cpus])
 	target := command.Target{Process: &command.Process{Exe: j.exe}}
 	state, err := a.Prior(t.Context(), target)
 	if err != nil {
@@ -248,7 +248,7 @@ func TestAffinityLeavesOthersAlone(t *testing.T) {
 
 func TestAffinityRefuses(t *testing.T) {
 	mine := needTwoCPUs(t)
-	a := New(Config{}).Affinity
+	a := New(Config{})["process.affinity"].(*Tree[cpus])
 	if err := a.Able(); err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func FuzzParseCPUs(f *testing.F) {
 func FuzzParseTree(f *testing.F) {
 	f.Add([]byte(`{"allowed":"0-1","masks":["0"],"tasks":[[1,2,3,0]]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tr, err := parseTree(State{Data: b})
+		tr, err := newAffinity(procfs{"/proc"}, &cgroups{}).parse(State{Data: b})
 		if err != nil {
 			return
 		}
@@ -341,7 +341,7 @@ func FuzzParseTree(f *testing.F) {
 }
 
 func BenchmarkTend(b *testing.B) {
-	a := New(Config{}).Affinity
+	a := New(Config{})["process.affinity"].(*Tree[cpus])
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)

@@ -2,7 +2,9 @@ package actuator
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,24 +18,53 @@ import (
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
-// cgroups is the hierarchy that carries the cpu controller.
+// cgroups is the hierarchies of this host.
 type cgroups struct {
+	v1          map[string]string // mount by controller
+	v2          string            // mount of version 2; empty: not mounted
+	controllers []string          // that version 2 has at its root
+	units       string            // mount of the version 1 hierarchy in which systemd keeps its units
+	systemd     UnitManager
+}
+
+// hierarchy is one tree of cgroups.
+type hierarchy struct {
 	mount   string
-	version int    // 1 or 2; 0 where there is none
-	units   string // mount of the hierarchy in which systemd keeps its units; empty: mount
-	systemd UnitManager
+	version int // 1 or 2; 0: there is none
+}
+
+// has says why a path is no cgroup of the hierarchy, nil if it is one.
+func (h hierarchy) has(p string) error {
+	root, err := os.OpenRoot(h.mount)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if _, err := root.Stat(p); errors.Is(err, fs.ErrNotExist) {
+		return command.Refuse(command.ReasonNoTarget, "there is no cgroup /%s below %s", p, h.mount)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // mostGroups bounds a walk for a unit's cgroup.
 const mostGroups = 20000
 
-// findCgroups looks for the cpu controller. With a mount given, its files say which version it is.
+// v1Controllers are those of version 1 that an action uses.
+var v1Controllers = []string{"cpu", "cpuset", "memory", "blkio", "pids", "freezer"}
+
+// findCgroups looks for the hierarchies. With a mount given, its files say which version it is.
 func findCgroups(cfg Config) *cgroups {
-	g := &cgroups{systemd: cfg.Systemd}
+	g := &cgroups{systemd: cfg.Systemd, v1: map[string]string{}}
 	if cfg.Cgroup != "" {
-		g.mount, g.version = cfg.Cgroup, 1
 		if _, err := os.Stat(filepath.Join(cfg.Cgroup, "cgroup.controllers")); err == nil {
-			g.version = 2
+			g.v2 = cfg.Cgroup
+			g.controllers = rootControllers(g.v2)
+			return g
+		}
+		for _, c := range v1Controllers {
+			g.v1[c] = cfg.Cgroup
 		}
 		return g
 	}
@@ -43,16 +74,21 @@ func findCgroups(cfg Config) *cgroups {
 	}
 	defer f.Close()
 	g.parseMounts(f)
-	if g.version == 2 {
-		b, err := os.ReadFile(filepath.Join(g.mount, "cgroup.controllers"))
-		if err != nil || !slices.Contains(strings.Fields(string(b)), "cpu") {
-			g.mount, g.version = "", 0
-		}
+	if g.v2 != "" {
+		g.controllers = rootControllers(g.v2)
 	}
 	return g
 }
 
-// parseMounts takes the cpu hierarchy of version 1 where there is one, else the tree of version 2.
+func rootControllers(mount string) []string {
+	b, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b))
+}
+
+// parseMounts takes the first mount of each hierarchy.
 func (g *cgroups) parseMounts(r io.Reader) {
 	for s := bufio.NewScanner(r); s.Scan(); {
 		before, after, ok := strings.Cut(s.Text(), " - ")
@@ -62,14 +98,49 @@ func (g *cgroups) parseMounts(r io.Reader) {
 		}
 		mount, options := f[4], strings.Split(tail[2], ",")
 		switch {
-		case tail[0] == "cgroup" && slices.Contains(options, "cpu"):
-			g.mount, g.version = mount, 1
+		case tail[0] == "cgroup2" && g.v2 == "":
+			g.v2 = mount
 		case tail[0] == "cgroup" && slices.Contains(options, "name=systemd"):
-			g.units = mount
-		case tail[0] == "cgroup2" && g.version != 1:
-			g.mount, g.version = mount, 2
+			g.units = cmp.Or(g.units, mount)
+		case tail[0] == "cgroup":
+			for _, c := range v1Controllers {
+				if slices.Contains(options, c) && g.v1[c] == "" {
+					g.v1[c] = mount
+				}
+			}
 		}
 	}
+}
+
+// with returns the hierarchy that carries a controller: a controller that version 1 has bound is not in version 2.
+func (g *cgroups) with(controller string) hierarchy {
+	if mount := g.v1[controller]; mount != "" {
+		return hierarchy{mount, 1}
+	}
+	name := controller
+	if name == "blkio" {
+		name = "io"
+	}
+	if g.v2 != "" && slices.Contains(g.controllers, name) {
+		return hierarchy{g.v2, 2}
+	}
+	return hierarchy{}
+}
+
+// all returns every hierarchy, each once.
+func (g *cgroups) all() []string {
+	var out []string
+	add := func(mount string) {
+		if mount != "" && !slices.Contains(out, mount) {
+			out = append(out, mount)
+		}
+	}
+	add(g.with("cpu").mount)
+	add(g.v2)
+	for _, c := range v1Controllers {
+		add(g.v1[c])
+	}
+	return out
 }
 
 // path returns where a target's cgroup is below the mount, without a leading slash. It is never the root.
@@ -129,37 +200,35 @@ func (g *cgroups) unitPath(ctx context.Context, mount, unit string) (string, err
 	return found[0], nil
 }
 
-// pids lists the processes in a target's cgroup and in all below it.
+// pids lists the processes in a target's cgroup and in all below it, in the first hierarchy that has it.
 func (g *cgroups) pids(target command.Target) ([]int, error) {
-	if g.version == 0 && g.units == "" {
+	mounts := g.all()
+	if target.Kind() == command.OnUnit && g.units != "" {
+		mounts = append([]string{g.units}, mounts...)
+	}
+	if len(mounts) == 0 {
 		return nil, command.Refuse(command.ReasonNoTarget, "this host has no cgroup hierarchy that could be used")
 	}
-	mounts := []string{g.mount}
-	if target.Kind() == command.OnUnit && g.units != "" {
-		mounts = []string{g.units, g.mount}
-	}
-	why := error(command.Refuse(command.ReasonNoTarget, "%s has no cgroup", target))
+	var first error
 	for _, mount := range mounts {
-		if mount == "" {
-			continue
-		}
 		p, err := g.path(context.Background(), mount, target)
-		if err != nil {
-			why = err
-			continue
-		}
-		root, err := os.OpenRoot(mount)
-		if err != nil {
-			return nil, err
-		}
-		pids, err := groupPIDs(root, p)
-		root.Close()
 		if err == nil {
-			return pids, nil
+			var root *os.Root
+			if root, err = os.OpenRoot(mount); err != nil {
+				return nil, err
+			}
+			pids, why := groupPIDs(root, p)
+			root.Close()
+			if why == nil {
+				return pids, nil
+			}
+			err = command.Refuse(command.ReasonNoTarget, "%s has no cgroup below %s", target, mount)
 		}
-		why = command.Refuse(command.ReasonNoTarget, "%s has no cgroup below %s", target, mount)
+		if first == nil {
+			first = err
+		}
 	}
-	return nil, why
+	return nil, first
 }
 
 func groupPIDs(root *os.Root, p string) ([]int, error) {

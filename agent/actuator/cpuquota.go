@@ -50,8 +50,8 @@ func (s quotaV1) write(root *os.Root, group, native string) error {
 	return writeText(root, path.Join(group, s.file()), quota)
 }
 
-func (quotaV1) native(percent int64, prior string) (string, error) { return quotaText(percent, prior) }
-func (quotaV1) value(native string) (int64, error)                 { return quotaPercent(native) }
+func (quotaV1) native(percent int64, was former) (string, error) { return quotaText(percent, was.text) }
+func (quotaV1) value(native, _ string) (int64, error)            { return quotaPercent(native) }
 
 type quotaV2 struct{}
 
@@ -65,8 +65,8 @@ func (s quotaV2) write(root *os.Root, group, native string) error {
 	return writeText(root, path.Join(group, s.file()), native)
 }
 
-func (quotaV2) native(percent int64, prior string) (string, error) { return quotaText(percent, prior) }
-func (quotaV2) value(native string) (int64, error)                 { return quotaPercent(native) }
+func (quotaV2) native(percent int64, was former) (string, error) { return quotaText(percent, was.text) }
+func (quotaV2) value(native, _ string) (int64, error)            { return quotaPercent(native) }
 
 func quotaText(percent int64, prior string) (string, error) {
 	_, period, err := parseQuota(prior)

@@ -33,11 +33,11 @@ func (s sharesV1) write(root *os.Root, group, native string) error {
 	return writeText(root, path.Join(group, s.file()), native)
 }
 
-func (sharesV1) native(weight int64, _ string) (string, error) {
+func (sharesV1) native(weight int64, _ former) (string, error) {
 	return strconv.FormatInt(min(max(weight*1024/100, leastShares), mostShares), 10), nil
 }
 
-func (sharesV1) value(native string) (int64, error) {
+func (sharesV1) value(native, _ string) (int64, error) {
 	n, err := strconv.ParseInt(native, 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("cpu.shares holds %q, which is no number", native)
@@ -57,11 +57,11 @@ func (s weightV2) write(root *os.Root, group, native string) error {
 	return writeText(root, path.Join(group, s.file()), native)
 }
 
-func (weightV2) native(weight int64, _ string) (string, error) {
+func (weightV2) native(weight int64, _ former) (string, error) {
 	return strconv.FormatInt(weight, 10), nil
 }
 
-func (weightV2) value(native string) (int64, error) {
+func (weightV2) value(native, _ string) (int64, error) {
 	n, err := strconv.ParseInt(native, 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("cpu.weight holds %q, which is no number", native)

@@ -113,8 +113,8 @@ func (p procfs) uid(pid int) (uint32, bool) {
 	return 0, false
 }
 
-// mayMoveOthers reports CAP_SYS_NICE, without which only one's own processes can be given a mask.
-func (p procfs) mayMoveOthers() bool {
+// has reports whether this process has a capability in force.
+func (p procfs) has(capability int) bool {
 	b, err := os.ReadFile(filepath.Join(p.root, "self", "status"))
 	if err != nil {
 		return false
@@ -122,7 +122,7 @@ func (p procfs) mayMoveOthers() bool {
 	for line := range bytes.Lines(b) {
 		if rest, ok := bytes.CutPrefix(line, []byte("CapEff:")); ok {
 			caps, err := strconv.ParseUint(string(bytes.TrimSpace(rest)), 16, 64)
-			return err == nil && caps&(1<<unix.CAP_SYS_NICE) != 0
+			return err == nil && caps&(1<<capability) != 0
 		}
 	}
 	return false

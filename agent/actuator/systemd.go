@@ -2,6 +2,7 @@ package actuator
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path"
@@ -63,6 +64,51 @@ func (s *Systemd) SetProperty(ctx context.Context, unit, name string, value uint
 		return err
 	}
 	return s.broken(conn.SetUnitPropertiesContext(ctx, unit, true, sdbus.Property{Name: name, Value: dbus.MakeVariant(value)}))
+}
+
+// Status returns how a unit stands.
+func (s *Systemd) Status(ctx context.Context, unit string) (UnitStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, busPatience)
+	defer cancel()
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return UnitStatus{}, err
+	}
+	p, err := conn.GetUnitPropertiesContext(ctx, unit)
+	if err = s.broken(err); err != nil {
+		return UnitStatus{}, err
+	}
+	text := func(name string) string { v, _ := p[name].(string); return v }
+	is := func(name string) bool { v, _ := p[name].(bool); return v }
+	id, _ := p["InvocationID"].([]byte)
+	return UnitStatus{
+		Load: text("LoadState"), Active: text("ActiveState"), Sub: text("SubState"), Invocation: hex.EncodeToString(id),
+		CanStart: is("CanStart"), CanStop: is("CanStop"), Transient: is("Transient"),
+	}, nil
+}
+
+// Job queues a job that replaces any other of the unit, and waits for its result.
+func (s *Systemd) Job(ctx context.Context, verb Verb, unit string) (string, error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	queue := map[Verb]func(context.Context, string, string, chan<- string) (int, error){
+		Start: conn.StartUnitContext, Stop: conn.StopUnitContext, Restart: conn.RestartUnitContext,
+	}[verb]
+	if queue == nil {
+		return "", fmt.Errorf("no job is called %q", verb)
+	}
+	result := make(chan string, 1) // the library must not wait for somebody who has gone
+	if _, err := queue(ctx, unit, "replace", result); err != nil {
+		return "", s.broken(err)
+	}
+	select {
+	case r := <-result:
+		return r, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 // Close ends the connection.

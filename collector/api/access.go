@@ -110,6 +110,9 @@ var needs = map[string]Role{
 	operatorv1.SignalService_SetLevel_FullMethodName:              Operator,
 	operatorv1.SignalService_UnsetLevel_FullMethodName:            Operator,
 	operatorv1.SignalService_ListSetLevels_FullMethodName:         Viewer,
+	operatorv1.KeyService_ListKeys_FullMethodName:                 Viewer,
+	operatorv1.KeyService_RevokeKey_FullMethodName:                Admin,
+	operatorv1.KeyService_RotateKey_FullMethodName:                Admin,
 }
 
 type principalKey struct{}

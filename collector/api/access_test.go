@@ -195,6 +195,8 @@ func mutations() map[string]proto.Message {
 		operatorv1.IncidentService_LinkIncident_FullMethodName:        &operatorv1.LinkIncidentRequest{Id: incidentA, External: "INC7"},
 		operatorv1.ChangeService_RecordChanges_FullMethodName:         &operatorv1.RecordChangesRequest{Changes: []*operatorv1.RecordedChange{{What: "checkout 4.12.0"}}},
 		operatorv1.ActionService_ApproveAction_FullMethodName:         &operatorv1.DecideActionRequest{Id: actionA, CommandHash: "abcd", Reason: "agreed"},
+		operatorv1.KeyService_RevokeKey_FullMethodName:                &operatorv1.RevokeKeyRequest{Id: "0123456789abcdef", Reason: "lost"},
+		operatorv1.KeyService_RotateKey_FullMethodName:                &operatorv1.RotateKeyRequest{Reason: "lost"},
 		operatorv1.ActionService_DenyAction_FullMethodName:            &operatorv1.DecideActionRequest{Id: actionA, Reason: "month end"},
 		operatorv1.ActionService_CancelAction_FullMethodName:          &operatorv1.DecideActionRequest{Id: actionA, Reason: "enough"},
 		operatorv1.AccessService_CreateToken_FullMethodName:           &operatorv1.CreateTokenRequest{Role: "viewer", Name: "wall"},

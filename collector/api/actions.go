@@ -38,10 +38,21 @@ type Action struct {
 	Effect      string
 	Text        string
 	Timeline    []incident.Event
+	NeedsKey    bool     // an approval must carry the signature of an approver's key
+	CommandBody []byte   // what such a key signs; nil where none is waited for
+	Approvers   []string // public keys that the host lists
+}
+
+// Approval is one person's yes to the command of that hash. Key and Signature are those of an approver's key, both empty
+// where the action needs none.
+type Approval struct {
+	Hash, By, Reason string
+	Key              string // "ed25519:..."
+	Signature        []byte
 }
 
 func phases() []string {
-	return []string{"proposed", "awaiting approval", "running", "active", "reverted", "refused", "failed"}
+	return []string{"proposed", "awaiting approval", "running", "active", "reverted", "refused", "failed", "done"}
 }
 
 // Actions knows the actions. Watch sends every change until ctx ends; a reader that is too slow loses older versions of
@@ -50,7 +61,7 @@ type Actions interface {
 	List(ctx context.Context) ([]Action, error) // newest first
 	Get(ctx context.Context, id string) (Action, error)
 	Explain(ctx context.Context, id string) (Explanation, error)
-	Approve(ctx context.Context, id, hash, by, reason string) (Action, error)
+	Approve(ctx context.Context, id string, a Approval) (Action, error)
 	Deny(ctx context.Context, id, by, reason string) (Action, error)
 	Cancel(ctx context.Context, id, by, reason string) (Action, error)
 	Watch(ctx context.Context) <-chan Action
@@ -108,8 +119,11 @@ func (s *actions) ApproveAction(ctx context.Context, r *operatorv1.DecideActionR
 	if r.CommandHash == "" {
 		return nil, status.Error(codes.InvalidArgument, "an approval names the command hash that was seen: set commandHash")
 	}
+	if (r.Key == "") != (len(r.Signature) == 0) {
+		return nil, status.Error(codes.InvalidArgument, "key and signature come together: evenkeel action approve --key FILE makes both")
+	}
 	return s.decide(ctx, r, "approve", func() (Action, error) {
-		return s.server.cfg.Actions.Approve(ctx, r.Id, r.CommandHash, who(ctx).Name, r.Reason)
+		return s.server.cfg.Actions.Approve(ctx, r.Id, Approval{Hash: r.CommandHash, By: who(ctx).Name, Reason: r.Reason, Key: r.Key, Signature: r.Signature})
 	})
 }
 
@@ -155,5 +169,6 @@ func actionTo(a *Action) *operatorv1.Action {
 		Component: a.Component, Protects: a.Protects, Name: a.Name, Target: a.Target, Value: a.Value, Prior: a.Prior, Risk: a.Risk,
 		Mode: a.Mode, LeaseUntil: stamp(a.LeaseUntil), CommandHash: a.CommandHash, Fence: a.Fence, CreatedAt: stamp(a.CreatedAt),
 		EndedAt: stamp(a.EndedAt), Timeline: eventsTo(a.Timeline), Effect: a.Effect, Text: a.Text,
+		NeedsKey: a.NeedsKey, CommandBody: a.CommandBody, Approvers: a.Approvers,
 	}
 }

@@ -256,8 +256,8 @@ func (f fakeActions) Explain(context.Context, string) (api.Explanation, error) {
 	return explanation("action/" + actionA), nil
 }
 
-func (f fakeActions) Approve(_ context.Context, id, hash, by, _ string) (api.Action, error) {
-	return f.item(), f.did("approve %s %s by %s", id, hash, by)
+func (f fakeActions) Approve(_ context.Context, id string, a api.Approval) (api.Action, error) {
+	return f.item(), f.did("approve %s %s by %s", id, a.Hash, a.By)
 }
 
 func (f fakeActions) Deny(_ context.Context, id, by, _ string) (api.Action, error) {
@@ -336,6 +336,20 @@ func (f fakeQuery) QueryRange(_ context.Context, expr string, start, end time.Ti
 		s.Points = append(s.Points, api.QueryPoint{Time: t, Value: 1e21})
 	}
 	return api.QueryResult{Type: "matrix", Series: []api.QuerySeries{s}, Warnings: []string{"one host is silent"}}, nil
+}
+
+type fakeKeys struct{ *fake }
+
+func (f fakeKeys) Keys(context.Context) ([]api.Key, error) {
+	return []api.Key{{ID: "0123456789abcdef", Use: "collector", Owner: "c1", NotAfter: noon}}, nil
+}
+
+func (f fakeKeys) Revoke(_ context.Context, id, by, reason string) (api.Key, error) {
+	return api.Key{ID: id, RevokedBy: by, RevokedAt: noon, Reason: reason}, f.did("revoke key %s by %s", id, by)
+}
+
+func (f fakeKeys) Rotate(context.Context) (api.Key, error) {
+	return api.Key{ID: "fedcba9876543210", Use: "collector"}, f.did("rotate key")
 }
 
 type fakeControl struct{ *fake }

@@ -60,6 +60,7 @@ func gets() map[string]get {
 		"/api/v1/reason/{question}":       {"/api/v1/reason/contacts?of=host/a&set=component/web%3Dcritical&set=host/b%3Dunknown&at=2026-11-25T10:00:00Z", operatorv1.ReasonService_Ask_FullMethodName, &operatorv1.AskRequest{Question: "contacts", Set: []string{"component/web=critical", "host/b=unknown"}, At: "2026-11-25T10:00:00Z", Args: map[string]string{"of": "host/a"}}, &operatorv1.AskResponse{}},
 		"/api/v1/signals":                 {"/api/v1/signals?ref=component/web", operatorv1.SignalService_ListSignals_FullMethodName, &operatorv1.ListSignalsRequest{Ref: "component/web"}, &operatorv1.ListSignalsResponse{}},
 		"/api/v1/set":                     {"/api/v1/set", operatorv1.SignalService_ListSetLevels_FullMethodName, &operatorv1.ListSetLevelsRequest{}, &operatorv1.ListSetLevelsResponse{}},
+		"/api/v1/keys":                    {"/api/v1/keys", operatorv1.KeyService_ListKeys_FullMethodName, &operatorv1.ListKeysRequest{}, &operatorv1.ListKeysResponse{}},
 		"/api/v1/version":                 {"/api/v1/version", operatorv1.ControlService_GetVersion_FullMethodName, &operatorv1.GetVersionRequest{}, &operatorv1.VersionResponse{}},
 	}
 }

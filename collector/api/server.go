@@ -63,6 +63,7 @@ type Config struct {
 	Reason    Reason
 	Changes   Changes
 	Signals   Signals
+	Keys      Keys
 }
 
 // Server serves the operators' API.
@@ -110,6 +111,7 @@ func New(cfg Config) (*Server, error) {
 	operatorv1.RegisterReasonServiceServer(s.grpc, &reasoner{server: s})
 	operatorv1.RegisterChangeServiceServer(s.grpc, &changes{server: s})
 	operatorv1.RegisterSignalServiceServer(s.grpc, &signals{server: s})
+	operatorv1.RegisterKeyServiceServer(s.grpc, &keys{server: s})
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
 	}
@@ -206,6 +208,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		operatorv1.RegisterIncidentServiceHandler, operatorv1.RegisterActionServiceHandler, operatorv1.RegisterAccessServiceHandler,
 		operatorv1.RegisterQueryServiceHandler, operatorv1.RegisterControlServiceHandler,
 		operatorv1.RegisterReasonServiceHandler, operatorv1.RegisterChangeServiceHandler, operatorv1.RegisterSignalServiceHandler,
+		operatorv1.RegisterKeyServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, err

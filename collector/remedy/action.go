@@ -34,6 +34,7 @@ const (
 	Failed          State = "failed"
 	MechanismFailed State = "mechanism-failed" // the write did not bite
 	Indeterminate   State = "indeterminate"
+	Done            State = "done" // cannot be taken back, and was done
 	Reverted        State = "reverted"
 	Drifted         State = "drifted" // somebody else's value was found, and left alone
 	RevertFailed    State = "revert-failed"
@@ -60,6 +61,7 @@ const (
 	PhaseReverted  Phase = "reverted"
 	PhaseRefused   Phase = "refused"
 	PhaseFailed    Phase = "failed"
+	PhaseDone      Phase = "done"
 	phaseNoneKnown Phase = ""
 )
 
@@ -80,6 +82,8 @@ func (s State) Phase() Phase {
 		return PhaseRefused
 	case Failed, MechanismFailed, Indeterminate, RevertFailed:
 		return PhaseFailed
+	case Done:
+		return PhaseDone
 	}
 	return phaseNoneKnown
 }
@@ -136,6 +140,10 @@ type Action struct {
 	Times    Times    `json:"times"`
 	Proposal Proposal `json:"proposal"`
 	Hash     string   `json:"hash"` // of what is proposed; an approval names it
+
+	// NeedsKey says that the host wants an approver's signature on the command: it is then signed by the collector first,
+	// waits with its final bytes, and is sent once an approver's signature stands beside the collector's.
+	NeedsKey bool `json:"needsKey,omitempty"`
 
 	// Overload is since when the verdict that it answers has held: actions with the same are one episode.
 	Overload time.Time `json:"overload"`
@@ -195,6 +203,10 @@ func newAction(id string, s *Situation, p *Plan) *Action {
 		Host: s.Host, Mode: s.Policy.Mode, Times: s.Policy.Times, Proposal: *p.Proposal, Overload: s.Verdict.Since,
 		ActorIncarnation: s.Actor.Incarnation, PermissionsHash: slices.Clone(s.Actor.PermissionsHash), CreatedAt: s.At, Plan: p,
 		Worst: p.Proposal.Former.ProtectedDelay,
+	}
+	a.NeedsKey = needsKey(s.Actor, a.Proposal.Action)
+	if a.once() {
+		a.Proposal.Lease, a.Proposal.Release = 0, command.Release{} // there is nothing to give back
 	}
 	a.Hash = a.proposalHash()
 	return a

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
@@ -117,26 +116,13 @@ func (e *Executor) history(s *Situation) {
 // see. The host must be known and overloaded still, and its actor and permissions those of the plan.
 func (e *Executor) Approve(ctx context.Context, id, hash, who string) (Action, error) {
 	return e.decide(ctx, id, who, "approve", func(en *entry) error {
-		actor, ok := e.cfg.Roster.Actor(en.Host)
-		switch {
-		case en.State != AwaitingApproval:
-			return fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
-		case hash != en.Hash:
-			return fmt.Errorf("%w: the hash is not that of action %s", ErrNotNow, id)
-		case e.kill.On:
-			return fmt.Errorf("%w: the kill switch is on", ErrNotNow)
-		case !e.cfg.Signals.Known(en.Host) || !ok:
-			return fmt.Errorf("%w: host %s is silent", ErrNotNow, en.Host)
-		case e.cfg.Signals.Verdict(en.Host, en.Detector) != overload.Overloaded:
-			return fmt.Errorf("%w: %s does not say overloaded any more", ErrNotNow, en.Detector)
-		case actor.Incarnation != en.ActorIncarnation || string(actor.PermissionsHash) != string(en.PermissionsHash):
-			return fmt.Errorf("%w: the actor of host %s or its permissions have changed since", ErrNotNow, en.Host)
+		switch _, err := e.approvable(en, id, hash); {
+		case err != nil:
+			return err
+		case en.NeedsKey:
+			return fmt.Errorf("%w: host %s wants the signature of an approver's key: evenkeel action approve %s --key FILE", ErrNotNow, en.Host, id)
 		}
-		e.feed(en, Approved{who, hash})
-		if en.State == AwaitingApproval {
-			return fmt.Errorf("%w: the time for approval is over", ErrNotNow)
-		}
-		return nil
+		return e.consent(en, Approved{Who: who, Hash: hash})
 	})
 }
 
@@ -182,16 +168,14 @@ func (e *Executor) decide(ctx context.Context, id, who, what string, f func(*ent
 }
 
 // SetKillSwitch turns the kill switch on or off. On takes every action back, tells every actor to revert everything and
-// to refuse until lifted, and lets nothing begin.
+// to refuse until lifted, and lets nothing begin. The audit log is its caller's business, once.
 func (e *Executor) SetKillSwitch(ctx context.Context, on bool, who, reason string) (KillSwitch, error) {
 	var k KillSwitch
 	err := e.call(ctx, func(ctx context.Context) error {
 		k = KillSwitch{On: on, By: who, At: e.now, Reason: reason}
 		if err := e.setKill(ctx, k); err != nil {
-			e.audit(who, "killswitch", killKey, "failed", err.Error())
 			return err
 		}
-		e.audit(who, "killswitch", killKey, "done", fmt.Sprintf("on=%t %s", on, reason))
 		return nil
 	})
 	return k, err

@@ -42,6 +42,9 @@ type rig struct {
 	notes   []string
 	audits  []string
 
+	report *command.ActorReport // of the actor, where it is not that of two
+	steps  []remedy.Step        // of the runbook, where they are not those of policy
+
 	exec   *remedy.Executor
 	cancel context.CancelFunc
 	done   chan error
@@ -128,6 +131,9 @@ func (r *rig) Hosts() []string { return []string{"a"} }
 func (r *rig) Actor(string) (command.ActorReport, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.report != nil {
+		return *r.report, r.connected
+	}
 	return two().Actor, r.connected
 }
 
@@ -246,6 +252,12 @@ func (r *rig) pass(seconds int, mode remedy.Mode) {
 		r.mu.Lock()
 		s := two()
 		s.HostKnown, s.Verdict.State, s.Verdict.Since, s.Policy = r.connected, r.verdict, r.since, policy(mode)
+		if r.report != nil {
+			s.Actor = *r.report
+		}
+		if r.steps != nil {
+			s.Policy.Steps = r.steps
+		}
 		over := r.verdict == overload.Overloaded
 		r.mu.Unlock()
 		if over {

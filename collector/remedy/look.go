@@ -236,7 +236,8 @@ func (a *Action) keep(at time.Time, l Look) ([]Effect, bool) {
 		a.Order.SentAt = at
 		return []Effect{SendOrder}, false
 	}
-	if a.LeaseUntil.Sub(at) > lease-lease/3 {
+	// An approver signed for one lease; a longer one would be another action.
+	if a.NeedsKey || a.LeaseUntil.Sub(at) > lease-lease/3 {
 		return nil, false
 	}
 	return []Effect{MakeRenewal}, false

@@ -12,8 +12,12 @@ import (
 type Input interface{ input() }
 
 type (
-	// Approved is a person's consent to what Hash names.
-	Approved struct{ Who, Hash string }
+	// Approved is a person's consent to what Hash names. Key and Envelope are those of an approver's key: its id, and the
+	// command with its signature.
+	Approved struct {
+		Who, Hash, Key string
+		Envelope       []byte
+	}
 	// DeniedBy is a person's refusal.
 	DeniedBy struct{ Who, Why string }
 	// IntentWritten says that INTENT and the permit stand in the ledger, at that revision.
@@ -116,6 +120,9 @@ func (a *Action) wants(f Effect) bool {
 
 // begin sets the first state of a new record and returns what follows from its mode.
 func (a *Action) begin(at time.Time) []Effect {
+	if a.NeedsKey && (a.Mode == Auto || a.Mode == Approve) {
+		return a.beginForKey(at)
+	}
 	switch a.Mode {
 	case Auto:
 		a.State = Queued
@@ -145,6 +152,9 @@ func (a *Action) Handle(at time.Time, in Input) (effects []Effect, changed bool)
 		if a.State != AwaitingApproval || in.Hash != a.Hash || !at.Before(a.ApproveBy) {
 			return nil, false
 		}
+		if a.NeedsKey {
+			return a.approvedByKey(at, in)
+		}
 		a.State = Queued
 		a.note(at, in.Who, "approved")
 		return []Effect{WriteIntent}, true
@@ -172,6 +182,9 @@ func (a *Action) Handle(at time.Time, in Input) (effects []Effect, changed bool)
 	case SignedAs:
 		if a.State != Queued || len(a.Envelope) > 0 {
 			return nil, false
+		}
+		if a.NeedsKey {
+			return a.awaitKey(at, in)
 		}
 		a.State, a.Envelope, a.CommandHash, a.Expires, a.SentAt = Dispatched, in.Envelope, in.Hash, in.Expires, at
 		a.note(at, "remedy", "signed, with fence "+a.Fence.String())
@@ -264,6 +277,9 @@ func (a *Action) result(at time.Time, r command.Result) ([]Effect, bool) {
 		}
 		a.AppliedAt, a.Prior, a.Value = at, r.Prior, r.Value
 		a.LeaseUntil = at.Add(leaseLeft(r, a.Proposal.Lease))
+		if a.once() {
+			return a.end(at, Done, "", r.Detail, who, fmt.Sprintf("done: %s, was %s", r.Value, r.Prior))
+		}
 		a.note(at, who, fmt.Sprintf("applied: %s, was %s", r.Value, r.Prior))
 		if a.State == Reverting {
 			return nil, true

@@ -17,7 +17,9 @@ func FromManifest(name string, p *manifest.RemediationPolicy, r *manifest.Runboo
 	}
 	for i := range r.Steps {
 		s := &r.Steps[i]
-		out.Steps = append(out.Steps, Step{Action: s.Action, Value: s.Value(), Verify: verifyFrom(s.Verify)})
+		out.Steps = append(out.Steps, Step{
+			Action: s.Action, Value: s.Value(), On: command.Target{Sysctl: s.Sysctl, Place: s.Place}, Verify: verifyFrom(s.Verify),
+		})
 	}
 	return out
 }

@@ -56,6 +56,7 @@ type Times struct {
 type Step struct {
 	Action string
 	Value  int64
+	On     command.Target // what it acts on where that is no part of the host's load: a kernel parameter or a place
 	Verify Verify
 }
 
@@ -108,6 +109,7 @@ type Contender struct {
 	Delay       float64 // run-queue delay, s/s
 	Known       bool    // Cores and Delay rest on samples
 	Guarantee   float64 // cores that may never be taken away
+	Memory      float64 // bytes that may never be taken away
 	Maintenance bool
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/health"
+	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
 var start = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -304,4 +305,95 @@ func TestPlanProperties(t *testing.T) {
 			t.Fatalf("%d chosen", chosen)
 		}
 	})
+}
+
+// Each action of the catalogue that a step can name is planned on what it acts on: what gives way, what is protected, or what
+// the step itself names.
+func TestPlanTakesEveryAction(t *testing.T) {
+	batch, web := unit("batch.service"), unit("web.service")
+	for _, c := range []struct {
+		step   remedy.Step
+		target command.Target
+		want   int64
+		change func(*remedy.Situation)
+		why    string // of a refusal
+	}{
+		{step: remedy.Step{Action: "cpu.idle", Value: 1}, target: batch},
+		{step: remedy.Step{Action: "cpu.idle", Value: 1}, target: batch, change: func(s *remedy.Situation) { s.Contenders[1].Guarantee = 0.5 }, why: "0.5 cores are guaranteed to it"},
+		{step: remedy.Step{Action: "cpuset.cpus", Value: 50}, target: batch},
+		{step: remedy.Step{Action: "cpuset.cpus", Value: 25}, target: batch, want: 50, change: func(s *remedy.Situation) { s.Contenders[1].Guarantee = 1 }},
+		{step: remedy.Step{Action: "memory.high", Value: 512}, target: batch},
+		{step: remedy.Step{Action: "memory.high", Value: 512}, target: batch, want: 600, change: func(s *remedy.Situation) { s.Contenders[1].Memory = 600 << 20 }},
+		{step: remedy.Step{Action: "memory.limit", Value: 512}, target: batch, want: 513, change: func(s *remedy.Situation) { s.Contenders[1].Memory = 512<<20 + 1 }},
+		{step: remedy.Step{Action: "memory.low", Value: 512}, target: web},
+		{step: remedy.Step{Action: "io.limit", Value: 1024}, target: batch},
+		{step: remedy.Step{Action: "pids.max", Value: 100}, target: batch},
+		{step: remedy.Step{Action: "cgroup.freeze", Value: 1}, target: batch},
+		{step: remedy.Step{Action: "cgroup.freeze", Value: 1}, target: batch, change: func(s *remedy.Situation) { s.Contenders[1].Guarantee = 0.5 }, why: "guaranteed"},
+		{step: remedy.Step{Action: "process.nice", Value: 10}, target: batch},
+		{step: remedy.Step{Action: "process.ionice", Value: 8}, target: batch},
+		{step: remedy.Step{Action: "process.sched", Value: 2}, target: batch},
+		{step: remedy.Step{Action: "process.oom", Value: 500}, target: batch},
+		{step: remedy.Step{Action: "sysctl", Value: 4096, On: command.Target{Sysctl: "net.core.somaxconn"}}, target: command.Target{Sysctl: "net.core.somaxconn"}},
+		{step: remedy.Step{Action: "sysctl", Value: 4096, On: command.Target{Sysctl: "kernel.core_pattern"}}, target: command.Target{Sysctl: "net.core.somaxconn"}, why: "not one that can be set"},
+		{step: remedy.Step{Action: "plugin:shed", Value: 40}, target: batch},
+		{step: remedy.Step{Action: "plugin:shed", Value: 40}, target: command.Target{}},
+		{step: remedy.Step{Action: "cgroup.kill", Value: 1}, target: batch},
+		{step: remedy.Step{Action: "file.relief", Value: 100, On: command.Target{Place: "old-logs"}}, target: command.Target{Place: "old-logs"}},
+	} {
+		s := two()
+		s.Policy.Steps = []remedy.Step{c.step}
+		s.Actor.MaxRisk = command.R3
+		s.Actor.Permissions = []command.Permission{{Action: c.step.Action, Targets: []command.Target{c.target}, Min: 0, Max: 1 << 20, MaxLease: time.Hour}}
+		if c.change != nil {
+			c.change(&s)
+		}
+		p := remedy.MakePlan(s)
+		if c.why != "" {
+			if p.Proposal != nil || !strings.Contains(p.Refusal, c.why) {
+				t.Errorf("%s: %+v, refusal %q, want %q", c.step.Action, p.Proposal, p.Refusal, c.why)
+			}
+			continue
+		}
+		if p.Proposal == nil {
+			t.Errorf("%s: %s", c.step.Action, p.Refusal)
+			continue
+		}
+		spec, _ := command.Lookup(c.step.Action)
+		want := c.step.Value
+		if c.want != 0 {
+			want = c.want
+		}
+		if a := p.Proposal.Action; !a.Target.Equal(c.target) || a.Value != want || p.Proposal.Risk != spec.Risk || (p.Proposal.Lease == 0) != (spec.Risk == command.R3) {
+			t.Errorf("%s: %+v, want %s and %d", c.step.Action, p.Proposal, c.target, want)
+		}
+	}
+}
+
+// What a manifest may say of an action is what the catalogue has of it.
+func TestManifestAgreesWithTheCatalogue(t *testing.T) {
+	named := 0
+	for _, spec := range append(command.Catalogue(), mustLookup(t, "plugin:shed")) {
+		least, most, ok := manifest.ActionRange(spec.Name)
+		if !ok {
+			t.Logf("no step names %s", spec.Name)
+			continue
+		}
+		named++
+		if least != spec.Min || most != spec.Max {
+			t.Errorf("%s: a step takes %d to %d, an actor %d to %d", spec.Name, least, most, spec.Min, spec.Max)
+		}
+	}
+	if named < 19 {
+		t.Errorf("steps name %d actions only", named)
+	}
+}
+
+func mustLookup(t *testing.T, name string) command.Spec {
+	t.Helper()
+	s, ok := command.Lookup(name)
+	if !ok {
+		t.Fatalf("there is no %s", name)
+	}
+	return s
 }

@@ -29,13 +29,16 @@ func firstStep(s *Situation, c, p *Contender) (proposal *Proposal, limitable boo
 				if permission.MaxLease > 0 {
 					lease = min(lease, permission.MaxLease)
 				}
+				if spec.Risk >= command.R3 {
+					lease = 0 // there is nothing to end
+				}
 				out := &Proposal{
 					Action: action, Component: c.Component, Risk: spec.Risk, Lease: lease, Verify: step.Verify,
 					Former: Former{Cores: c.Cores, Delay: c.Delay},
 				}
 				// A host bounds the length of a release as it bounds a lease: one that would be too long is given up.
 				out.Release = s.Policy.Times.Release
-				if r := out.Release; r.Step <= 0 || permission.MaxLease > 0 && r.Every > permission.MaxLease/time.Duration((100+r.Step-1)/r.Step) {
+				if r := out.Release; r.Step <= 0 || spec.Risk >= command.R3 || permission.MaxLease > 0 && r.Every > permission.MaxLease/time.Duration((100+r.Step-1)/r.Step) {
 					out.Release = command.Release{}
 				}
 				if p != nil {
@@ -81,22 +84,7 @@ func knob(s *Situation, step Step, c, p *Contender) (command.Action, *command.Pe
 	if !ok {
 		return a, nil, "no such action"
 	}
-	var targets []command.Target
-	var reason string
-	switch step.Action {
-	case "cpu.weight":
-		targets, reason = weightTargets(s, c, p)
-	case "cpu.quota":
-		targets, reason = groupTargets(s, c, c.Cgroup)
-	case "process.affinity":
-		targets, reason = affinityTargets(s, c)
-	case "nft.limit":
-		if targets = []command.Target{c.Target}; c.Target.Kind() != command.OnPort {
-			reason = "it is not declared by its port"
-		}
-	default:
-		return a, nil, "this planner does not know how to take it"
-	}
+	targets, reason := stepTargets(s, step, c, p)
 	if reason != "" {
 		return a, permitted(s, spec, &a, []command.Target{c.Target}), reason
 	}
@@ -105,6 +93,45 @@ func knob(s *Situation, step Step, c, p *Contender) (command.Action, *command.Pe
 		return a, nil, "not listed in the host's permissions"
 	}
 	return a, permission, within(s, spec, &a, c, permission)
+}
+
+// stepTargets are the names under which a host may list what a step acts on, or why it has none.
+func stepTargets(s *Situation, step Step, c, p *Contender) ([]command.Target, string) {
+	if _, is := command.Plugin(step.Action); is {
+		return []command.Target{c.Target, {}}, "" // the program may know the component, or the host as a whole
+	}
+	switch step.Action {
+	case "cpu.weight", "cpu.idle":
+		return weightTargets(s, c, p)
+	case "memory.low":
+		// The one action on the protected itself.
+		if p == nil {
+			return nil, "nothing to protect"
+		}
+		return groupTargets(s, p, p.Cgroup)
+	case "cpu.quota", "cpuset.cpus", "memory.high", "memory.limit", "io.limit", "pids.max", "cgroup.freeze", "cgroup.kill":
+		return groupTargets(s, c, c.Cgroup)
+	case "process.affinity":
+		if s.CPUs < 2 {
+			return nil, "the host has fewer than two CPUs"
+		}
+		return treeTargets(s, c)
+	case "process.nice", "process.ionice", "process.sched", "process.oom":
+		return treeTargets(s, c)
+	case "nft.limit":
+		if c.Target.Kind() != command.OnPort {
+			return nil, "it is not declared by its port"
+		}
+		return []command.Target{c.Target}, ""
+	case "unit.stop", "unit.restart", "unit.memory-high", "unit.tasks-max":
+		return unitTargets(s, c)
+	case "sysctl", "file.relief":
+		if err := step.On.Validate(); err != nil {
+			return nil, err.Error()
+		}
+		return []command.Target{step.On}, ""
+	}
+	return nil, "this planner does not know how to take it"
 }
 
 // permitted sets the action's target to the first that the host permits.
@@ -192,10 +219,24 @@ func groupTargets(s *Situation, c *Contender, dir string) ([]command.Target, str
 	return append(out, command.Target{Cgroup: dir}), ""
 }
 
-func affinityTargets(s *Situation, c *Contender) ([]command.Target, string) {
-	if s.CPUs < 2 {
-		return nil, "the host has fewer than two CPUs"
+// unitTargets is the component's own unit: what is done to it must reach nothing else.
+func unitTargets(s *Situation, c *Contender) ([]command.Target, string) {
+	if c.Target.Kind() != command.OnUnit {
+		return nil, "it is not a unit of systemd"
 	}
+	if c.Guarantee > 0 {
+		return nil, fmt.Sprintf("%g cores are guaranteed to it", c.Guarantee)
+	}
+	if c.Cgroup != "" {
+		if _, why := groupTargets(s, c, c.Cgroup); why != "" {
+			return nil, why
+		}
+	}
+	return []command.Target{c.Target}, ""
+}
+
+// treeTargets are the names of the processes of a contender.
+func treeTargets(s *Situation, c *Contender) ([]command.Target, string) {
 	if c.Target.Kind() == command.OnProcess {
 		for i := range s.Contenders {
 			o := &s.Contenders[i]
@@ -215,13 +256,18 @@ func within(s *Situation, spec command.Spec, a *command.Action, c *Contender, p 
 	if p.Max > 0 {
 		high = min(high, p.Max)
 	}
+	if a.Name == "memory.high" || a.Name == "memory.limit" {
+		low = max(low, int64(math.Ceil(c.Memory/(1<<20))))
+	}
 	if g := c.Guarantee; g > 0 {
 		least := int64(0)
 		cpus := float64(s.CPUs)
 		switch a.Name {
 		case "cpu.quota":
 			least = int64(math.Ceil(g * 100))
-		case "process.affinity":
+		case "cpu.idle", "process.sched", "cgroup.freeze", "cgroup.kill":
+			return fmt.Sprintf("%g cores are guaranteed to it, and this leaves it with none while others want them", g)
+		case "process.affinity", "cpuset.cpus":
 			if cpus > 0 {
 				least = int64(math.Ceil(g / cpus * 100))
 			}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,6 +78,14 @@ func NewActor(t testing.TB, grants ...string) *Actor {
 // PermissionsText is a permissions file that trusts one root.
 func PermissionsText(root string, grants ...string) string {
 	return "version: 1\nsigningRoot: " + root + "\napprovers: []\nmaxRisk: R2\nactions:\n" + strings.Join(grants, "")
+}
+
+// Allow writes the permissions anew: with an approver, up to a risk.
+func (a *Actor) Allow(t testing.TB, approver, mostRisk string, grants ...string) {
+	t.Helper()
+	text := PermissionsText(a.Authority.Root(), grants...)
+	text = strings.Replace(text, "approvers: []", "approvers: ["+approver+"]", 1)
+	Write(t, a.Permissions, strings.Replace(text, "maxRisk: R2", "maxRisk: "+mostRisk, 1))
 }
 
 // Under has the actor started by another program, such as strace.
@@ -213,6 +222,13 @@ func (p *Peer) Results(id string) []command.Result {
 		}
 	}
 	return out
+}
+
+// All returns everything that the actor said so far.
+func (p *Peer) All() []command.Result {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.results)
 }
 
 // Await waits until the actor says that a command reached a phase. Another end of the command fails the test.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,20 +13,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hierarchy is the cgroup tree with the cpu controller.
+// Hierarchy is the cgroup tree with one controller.
 type Hierarchy struct {
 	Mount   string
 	Version int // 1 or 2
 }
 
-// CPU finds the hierarchy.
+// CPU finds the hierarchy of the cpu controller.
 func CPU(t testing.TB) Hierarchy {
+	t.Helper()
+	return Controller(t, "cpu")
+}
+
+// Controller finds the hierarchy of a controller, by its name in version 2: "io" is blkio in version 1, and "freezer" every
+// group of version 2 has.
+func Controller(t testing.TB, name string) Hierarchy {
 	t.Helper()
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	v1 := name
+	if name == "io" {
+		v1 = "blkio"
+	}
 	var h Hierarchy
 	for s := bufio.NewScanner(f); s.Scan(); {
 		before, after, _ := strings.Cut(s.Text(), " - ")
@@ -34,16 +46,16 @@ func CPU(t testing.TB) Hierarchy {
 			continue
 		}
 		switch {
-		case tail[0] == "cgroup" && strings.Contains(","+tail[2]+",", ",cpu,"):
+		case tail[0] == "cgroup" && strings.Contains(","+tail[2]+",", ","+v1+","):
 			return Hierarchy{Mount: f[4], Version: 1}
 		case tail[0] == "cgroup2":
-			if b, err := os.ReadFile(filepath.Join(f[4], "cgroup.controllers")); err == nil && strings.Contains(" "+string(b), " cpu") {
+			if b, err := os.ReadFile(filepath.Join(f[4], "cgroup.controllers")); err == nil && (name == "freezer" || strings.Contains(" "+string(b), " "+name)) {
 				h = Hierarchy{Mount: f[4], Version: 2}
 			}
 		}
 	}
 	if h.Version == 0 {
-		t.Fatal("this machine has no cgroup hierarchy with a cpu controller: the rig needs one")
+		t.Fatalf("this machine has no cgroup hierarchy with a %s controller: the rig needs one", name)
 	}
 	return h
 }
@@ -58,8 +70,14 @@ type Group struct {
 func (h Hierarchy) Group(t testing.TB, name string) Group {
 	t.Helper()
 	if h.Version == 2 {
-		if err := os.WriteFile(filepath.Join(h.Mount, "cgroup.subtree_control"), []byte("+cpu"), 0o644); err != nil {
-			t.Fatalf("cannot hand the cpu controller to groups: %v", err)
+		has := Read(t, filepath.Join(h.Mount, "cgroup.controllers"))
+		for _, c := range []string{"cpu", "cpuset", "io", "memory", "pids"} {
+			if !slices.Contains(strings.Fields(has), c) {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(h.Mount, "cgroup.subtree_control"), []byte("+"+c), 0o644); err != nil {
+				t.Fatalf("cannot hand the %s controller to groups: %v", c, err)
+			}
 		}
 	}
 	dir, err := os.MkdirTemp(h.Mount, Prefix+"-"+name+"-")
@@ -67,6 +85,11 @@ func (h Hierarchy) Group(t testing.TB, name string) Group {
 		t.Fatalf("cannot make a cgroup: %v", err)
 	}
 	g := Group{Hierarchy: h, Path: "/" + filepath.Base(dir)}
+	if _, err := os.Stat(filepath.Join(dir, "cpuset.mems")); err == nil && h.Version == 1 {
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // a new group has none
+			Write(t, filepath.Join(dir, file), Read(t, filepath.Join(h.Mount, file)))
+		}
+	}
 	t.Cleanup(func() {
 		began := time.Now()
 		for {

@@ -207,6 +207,7 @@ type VM struct {
 	Init   string // first program
 	Memory int    // MiB
 	CPUs   int
+	Disk   int // MiB of an empty disk; 0: none
 }
 
 // Run boots the machine, waits until it turns itself off and returns what it said.
@@ -218,9 +219,18 @@ func (vm VM) Run(t testing.TB, patience time.Duration) string {
 	if out, err := pack.CombinedOutput(); err != nil {
 		t.Fatalf("cannot pack the machine's root: %v\n%s", err, out)
 	}
-	p := StartCmd(t, exec.Command("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-m", strconv.Itoa(vm.Memory), "-smp", strconv.Itoa(vm.CPUs),
+	disk := []string{}
+	if vm.Disk > 0 {
+		image := filepath.Join(filepath.Dir(archive), "disk")
+		Write(t, image, "")
+		if err := os.Truncate(image, int64(vm.Disk)<<20); err != nil {
+			t.Fatal(err)
+		}
+		disk = []string{"-drive", "file=" + image + ",if=none,id=d0,format=raw,cache=writeback", "-device", "nvme,drive=d0,serial=1"} // its driver is in the kernel itself
+	}
+	p := StartCmd(t, exec.Command("qemu-system-x86_64", append(disk, "-accel", "tcg,thread=multi", "-m", strconv.Itoa(vm.Memory), "-smp", strconv.Itoa(vm.CPUs),
 		"-kernel", Cached(t, "kernel/vmlinuz"), "-initrd", archive, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
-		"-no-reboot", "-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off random.trust_cpu=on rdinit="+vm.Init))
+		"-no-reboot", "-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off random.trust_cpu=on rdinit="+vm.Init)...))
 	wait(t, p, patience, "virtual machine")
 	return p.Output()
 }
@@ -245,9 +255,10 @@ export PATH=/bin EK2E_ROOT=%[1]s EK2E_SLOW=1
 /bin/busybox --install -s /bin
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+ln -s /proc/self/fd /dev/fd
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+for c in cpu cpuset io memory pids; do echo +$c >/sys/fs/cgroup/cgroup.subtree_control; done
 ip link set lo up
 for m in $(cat /modules 2>/dev/null); do depmod && modprobe $m; done
 %[3]s %[1]s/e2e.test -test.v -test.timeout 3m -test.run '%[2]s'
@@ -306,7 +317,7 @@ func plainVM(t testing.TB, tests, environment string, patience time.Duration, mo
 	if err := os.Chmod(filepath.Join(root, "init"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	judge(t, "virtual machine", VM{Root: root, Init: "/init", Memory: 768, CPUs: 2}.Run(t, patience))
+	judge(t, "virtual machine", VM{Root: root, Init: "/init", Memory: 768, CPUs: 2, Disk: 64}.Run(t, patience))
 }
 
 // SystemdVM boots the minimal Debian's systemd in a virtual machine, with a cpu controller that is its own, and runs a

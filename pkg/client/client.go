@@ -134,6 +134,7 @@ type Client struct {
 	Reason    operatorv1.ReasonServiceClient
 	Changes   operatorv1.ChangeServiceClient
 	Signals   operatorv1.SignalServiceClient
+	Keys      operatorv1.KeyServiceClient
 
 	conn *grpc.ClientConn
 }
@@ -160,7 +161,7 @@ func New(c Context, more ...grpc.DialOption) (*Client, error) {
 		Actions: operatorv1.NewActionServiceClient(conn), Access: operatorv1.NewAccessServiceClient(conn),
 		Queries: operatorv1.NewQueryServiceClient(conn), Control: operatorv1.NewControlServiceClient(conn),
 		Reason: operatorv1.NewReasonServiceClient(conn), Changes: operatorv1.NewChangeServiceClient(conn),
-		Signals: operatorv1.NewSignalServiceClient(conn), conn: conn,
+		Signals: operatorv1.NewSignalServiceClient(conn), Keys: operatorv1.NewKeyServiceClient(conn), conn: conn,
 	}, nil
 }
 

@@ -43,6 +43,7 @@ const (
 	Revert
 	Kill
 	Lift
+	Revoke
 )
 
 // Process names running programs by executable and, where User is not empty, owner. Exe is an absolute path, compared
@@ -65,6 +66,8 @@ type Target struct {
 	Process *Process `json:"process,omitempty"`
 	Port    string   `json:"port,omitempty"` // "8080/tcp"
 	Check   *Check   `json:"check,omitempty"`
+	Sysctl  string   `json:"sysctl,omitempty"` // "net.core.somaxconn"
+	Place   string   `json:"place,omitempty"`  // files that the host declares under this name
 
 	// Parts of what steers traffic: see traffic.go.
 	HAProxy    *HAProxyServer   `json:"haproxy,omitempty"`
@@ -90,6 +93,10 @@ func (t Target) String() string {
 		return "port/" + t.Port
 	case t.Check != nil:
 		return "check/" + t.Check.Kind + ":" + t.Check.Address
+	case t.Sysctl != "":
+		return "sysctl/" + t.Sysctl
+	case t.Place != "":
+		return "place/" + t.Place
 	}
 	if s := t.trafficText(); s != "" {
 		return s
@@ -100,8 +107,7 @@ func (t Target) String() string {
 // Equal reports whether both name the same part.
 func (t Target) Equal(o Target) bool { return t.String() == o.String() }
 
-// Action is one typed change. Value is in the action's own unit: cpu.weight 1-10000 (100 is neutral), cpu.quota and
-// process.affinity in percent.
+// Action is one typed change. Value is in the action's own unit, which its row in the catalogue names.
 type Action struct {
 	Name   string `json:"action"`
 	Target Target `json:"target"`
@@ -148,7 +154,7 @@ type Command struct {
 	Reason           string
 	Incident         string
 	PermissionsHash  []byte
-	Of               string
+	Of               string // the command that is renewed or reverted, the key that is revoked
 	Counter          uint32
 	Release          Release
 }
@@ -171,11 +177,12 @@ const (
 	Releasing
 	Killed
 	Lifted
+	Revoked
 )
 
 var phaseNames = [...]string{
 	"", "accepted", "applied", "refused", "failed", "renewed", "reverted", "drifted", "revert failed", "indeterminate",
-	"not applied", "releasing", "killed", "lifted",
+	"not applied", "releasing", "killed", "lifted", "revoked",
 }
 
 // String returns the phase in lower case.
@@ -196,6 +203,7 @@ const (
 	ReasonBadSignature       Reason = "bad-signature"
 	ReasonMalformed          Reason = "malformed"
 	ReasonKeyExpired         Reason = "key-expired"
+	ReasonKeyRevoked         Reason = "key-revoked"
 	ReasonRiskNeedsApprover  Reason = "risk-needs-approver"
 	ReasonWrongHost          Reason = "wrong-host"
 	ReasonWrongIncarnation   Reason = "wrong-incarnation"
@@ -237,6 +245,9 @@ type Permission struct {
 	Min, Max int64
 	MaxLease time.Duration
 	Rate     string // "6/5m"
+	// WithoutApprover says that the host grants the action on a collector's signature alone, where it would need an
+	// approver's beside it. Nothing of R3 is ever granted so.
+	WithoutApprover bool
 }
 
 // ActorReport is what an actor says of itself. It lets a collector plan; the actor alone decides.
@@ -248,6 +259,8 @@ type ActorReport struct {
 	MaxRisk         Risk
 	Killed          bool
 	Problem         string
+	Approvers       []string // public keys as FormatPublicKey writes them
+	Revoked         []string // ids of keys that were revoked by command and are not believed there
 }
 
 // Permits returns the permission that covers the action's name and target, whatever its value.

@@ -97,7 +97,7 @@ func TestVerify(t *testing.T) {
 				t.Fatalf("got %v, want reason %q", err, c.want)
 			}
 			if err == nil {
-				if again, _ := command.ParseBody(c.envelope.Body); cmp.Diff(again, got) != "" {
+				if again, _ := command.ParseBody(c.envelope.Body); cmp.Diff(again, got.Command) != "" {
 					t.Fatal("what was verified is not what is in the body")
 				}
 			}
@@ -224,7 +224,7 @@ func drawCommand(t *rapid.T) command.Command {
 
 func drawTarget(t *rapid.T) command.Target {
 	path := rapid.StringMatching(`(/[a-z0-9_.-]{0,6}[a-z0-9]){1,3}`)
-	switch rapid.IntRange(0, 5).Draw(t, "target") {
+	switch rapid.IntRange(0, 7).Draw(t, "target") {
 	case 0:
 		return command.Target{Unit: rapid.StringMatching(`[a-zA-Z0-9:_.\\@-]{0,10}[a-z]\.(service|slice|scope)`).Draw(t, "unit")}
 	case 1:
@@ -235,6 +235,10 @@ func drawTarget(t *rapid.T) command.Target {
 		return command.Target{Port: rapid.StringMatching(`[1-9][0-9]{0,3}/(tcp|udp)`).Draw(t, "port")}
 	case 4:
 		return command.Target{Check: &command.Check{Kind: "tcp", Address: rapid.StringMatching(`[a-z]{1,9}:[1-9][0-9]{0,3}`).Draw(t, "address")}}
+	case 5:
+		return command.Target{Sysctl: rapid.SampledFrom(command.Sysctls()).Draw(t, "sysctl")}
+	case 6:
+		return command.Target{Place: rapid.StringMatching(`[a-z0-9][a-z0-9-]{0,20}`).Draw(t, "place")}
 	}
 	return command.Target{}
 }
@@ -250,6 +254,7 @@ func TestTargetText(t *testing.T) {
 	for _, bad := range []string{
 		"", "unit/", "unit", "unit/a b.service", "unit/a", "unit/../x.service", "cgroup/", "cgroup", "cgroup/../a", "cgroup/a/", "process/", "process/usr/../x",
 		"process/a@b@c", "process/a@-x", "port/0/tcp", "port/080/tcp", "port/1/sctp", "port/65536/tcp", "check/http:ftp://x", "check/tcp:x", "check/icmp:x", "host/x", "x/y", "cgroup/a\nb",
+		"sysctl/", "sysctl/kernel.core_pattern", "sysctl/net/core/somaxconn", "sysctl/net.core.somaxconn\n", "place/", "place/../x", "place/A", "place/-a",
 	} {
 		if got, err := command.ParseTarget(bad); err == nil {
 			t.Errorf("%q is taken as %s", bad, got)
@@ -294,7 +299,7 @@ func TestCatalogue(t *testing.T) {
 			t.Errorf("%s stands after %s", s.Name, last)
 		}
 		last = s.Name
-		if s.Risk == command.R3 || s.Min > s.Max || s.Unit == "" || s.Title == "" || len(s.Targets) == 0 || s.Neutral != 0 && (s.Neutral < s.Min || s.Neutral > s.Max) {
+		if s.Once() != (s.Risk == command.R3) || s.Min > s.Max || s.Unit == "" || s.Title == "" || len(s.Targets) == 0 || s.Neutral != 0 && (s.Neutral < s.Min || s.Neutral > s.Max) {
 			t.Errorf("row %+v does not hold together", s)
 		}
 		if got, ok := command.Lookup(s.Name); !ok || cmp.Diff(s, got) != "" {

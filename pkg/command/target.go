@@ -18,7 +18,7 @@ const (
 )
 
 // ParseTarget reads a target as Target.String writes it: "unit/batch.service", "cgroup/a/b", "process/usr/bin/x@user",
-// "port/8080/tcp", "check/http:http://127.0.0.1/", "host". The result is valid.
+// "port/8080/tcp", "check/http:http://127.0.0.1/", "sysctl/net.core.somaxconn", "place/old-logs", "host". The result is valid.
 func ParseTarget(s string) (Target, error) {
 	var t Target
 	kind, rest, _ := strings.Cut(s, "/")
@@ -39,6 +39,10 @@ func ParseTarget(s string) (Target, error) {
 	case "check":
 		k, address, _ := strings.Cut(rest, ":")
 		t.Check = &Check{Kind: k, Address: address}
+	case "sysctl":
+		t.Sysctl = rest
+	case "place":
+		t.Place = rest
 	default:
 		var err error
 		if t, err = parseTraffic(kind, rest); err != nil {
@@ -62,7 +66,7 @@ func ParseTarget(s string) (Target, error) {
 func (t Target) Validate() error {
 	set := 0
 	for _, is := range []bool{
-		t.Unit != "", t.Cgroup != "", t.Process != nil, t.Port != "", t.Check != nil,
+		t.Unit != "", t.Cgroup != "", t.Process != nil, t.Port != "", t.Check != nil, t.Sysctl != "", t.Place != "",
 		t.HAProxy != nil, t.Nginx != nil, t.IPVS != nil, t.Interface != "", t.AgentCheck != "",
 	} {
 		if is {
@@ -96,6 +100,10 @@ func (t Target) Validate() error {
 		}
 	case OnCheck:
 		return validCheck(*t.Check)
+	case OnSysctl:
+		return validSysctl(t.Sysctl)
+	case OnPlace:
+		return validPlace(t.Place)
 	}
 	return t.validTraffic()
 }

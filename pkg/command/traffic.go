@@ -143,7 +143,7 @@ func parseTraffic(kind, rest string) (Target, error) {
 	case "agent-check":
 		t.AgentCheck = rest
 	default:
-		return t, fmt.Errorf("expected unit/, cgroup/, process/, port/, check/, haproxy/, nginx/, ipvs/, interface/, agent-check/ or host")
+		return t, fmt.Errorf("expected unit/, cgroup/, process/, port/, check/, sysctl/, place/, haproxy/, nginx/, ipvs/, interface/, agent-check/ or host")
 	}
 	return t, nil
 }
@@ -151,7 +151,7 @@ func parseTraffic(kind, rest string) (Target, error) {
 func (t Target) validTraffic() error {
 	switch {
 	case t.HAProxy != nil:
-		if err := validPlace("socket", t.HAProxy.Socket); err != nil {
+		if err := validFile("socket", t.HAProxy.Socket); err != nil {
 			return err
 		}
 		if len(t.HAProxy.Socket) > maxSocket {
@@ -162,7 +162,7 @@ func (t Target) validTraffic() error {
 		}
 		return validName("server", t.HAProxy.Server, maxBackend, "_-.:")
 	case t.Nginx != nil:
-		if err := validPlace("file", t.Nginx.File); err != nil {
+		if err := validFile("file", t.Nginx.File); err != nil {
 			return err
 		}
 		if err := validName("upstream", t.Nginx.Upstream, maxBackend, "_-."); err != nil {
@@ -226,7 +226,7 @@ func parseAddrPort(what, s string) (netip.AddrPort, error) {
 	return a, nil
 }
 
-func validPlace(what, s string) error {
+func validFile(what, s string) error {
 	if s == "/" {
 		return fmt.Errorf("%s %q is no file", what, s)
 	}

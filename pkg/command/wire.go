@@ -125,7 +125,7 @@ func (c Command) validate() error {
 	if _, err := ulid.ParseStrict(c.ID); err != nil {
 		return fmt.Errorf("command id %q is not a ULID", clip(c.ID))
 	}
-	if c.Kind < Apply || c.Kind > Lift {
+	if c.Kind < Apply || c.Kind > Revoke {
 		return fmt.Errorf("unknown kind of command %d", c.Kind)
 	}
 	if c.Risk > R3 {
@@ -187,6 +187,10 @@ func (c Command) validate() error {
 		if c.Of != "" {
 			return fmt.Errorf("kill and lift name no other command")
 		}
+	case Revoke:
+		if err := CheckKeyID(c.Of); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -204,6 +208,10 @@ func (t Target) Proto() *agentv1.Target {
 		return &agentv1.Target{Target: &agentv1.Target_Port{Port: t.Port}}
 	case OnCheck:
 		return &agentv1.Target{Target: &agentv1.Target_Check{Check: &agentv1.CheckTarget{Kind: t.Check.Kind, Address: t.Check.Address}}}
+	case OnSysctl:
+		return &agentv1.Target{Target: &agentv1.Target_Sysctl{Sysctl: t.Sysctl}}
+	case OnPlace:
+		return &agentv1.Target{Target: &agentv1.Target_Place{Place: t.Place}}
 	}
 	return t.trafficProto()
 }
@@ -224,6 +232,10 @@ func TargetFromProto(p *agentv1.Target) (Target, error) {
 		t.Port = v.Port
 	case *agentv1.Target_Check:
 		t.Check = &Check{Kind: v.Check.GetKind(), Address: v.Check.GetAddress()}
+	case *agentv1.Target_Sysctl:
+		t.Sysctl = v.Sysctl
+	case *agentv1.Target_Place:
+		t.Place = v.Place
 	default:
 		t = trafficFromProto(p)
 	}
@@ -352,7 +364,7 @@ func (r Result) Proto() *agentv1.CommandResult {
 
 // ResultFromProto checks and takes a result. The texts come from a host and are not to be trusted further than as texts.
 func ResultFromProto(p *agentv1.CommandResult) (Result, error) {
-	if p.GetPhase() < agentv1.CommandResult_Phase(Accepted) || p.GetPhase() > agentv1.CommandResult_Phase(Lifted) {
+	if p.GetPhase() < agentv1.CommandResult_Phase(Accepted) || p.GetPhase() > agentv1.CommandResult_Phase(Revoked) {
 		return Result{}, fmt.Errorf("unknown phase %d", p.GetPhase())
 	}
 	if len(p.GetId()) > maxName || len(p.GetActorIncarnation()) > maxName {
@@ -379,7 +391,7 @@ func ResultFromProto(p *agentv1.CommandResult) (Result, error) {
 
 // Proto returns the permission as the wire has it.
 func (p Permission) Proto() *agentv1.Permission {
-	out := &agentv1.Permission{Action: p.Action, Min: p.Min, Max: p.Max, MaxLeaseMs: p.MaxLease.Milliseconds(), Rate: p.Rate}
+	out := &agentv1.Permission{Action: p.Action, Min: p.Min, Max: p.Max, MaxLeaseMs: p.MaxLease.Milliseconds(), Rate: p.Rate, WithoutApprover: p.WithoutApprover}
 	for _, t := range p.Targets {
 		out.Targets = append(out.Targets, t.Proto())
 	}
@@ -395,7 +407,7 @@ func PermissionFromProto(p *agentv1.Permission) (Permission, error) {
 	if err != nil {
 		return Permission{}, err
 	}
-	out := Permission{Action: p.GetAction(), Min: p.GetMin(), Max: p.GetMax(), MaxLease: lease, Rate: p.GetRate()}
+	out := Permission{Action: p.GetAction(), Min: p.GetMin(), Max: p.GetMax(), MaxLease: lease, Rate: p.GetRate(), WithoutApprover: p.GetWithoutApprover()}
 	for _, t := range p.GetTargets() {
 		target, err := TargetFromProto(t)
 		if err != nil {
@@ -410,7 +422,7 @@ func PermissionFromProto(p *agentv1.Permission) (Permission, error) {
 func (r ActorReport) Proto() *agentv1.ActorReport {
 	out := &agentv1.ActorReport{
 		Present: r.Present, Incarnation: r.Incarnation, PermissionsHash: r.PermissionsHash, MaxRisk: r.MaxRisk.String(), Killed: r.Killed,
-		Problem: clip(r.Problem),
+		Problem: clip(r.Problem), Approvers: r.Approvers, Revoked: r.Revoked,
 	}
 	for _, p := range r.Permissions {
 		out.Permissions = append(out.Permissions, p.Proto())
@@ -426,6 +438,9 @@ func ActorReportFromProto(p *agentv1.ActorReport) (ActorReport, error) {
 	if n := len(p.GetPermissionsHash()); n != 0 && n != hashLen {
 		return ActorReport{}, fmt.Errorf("permissions hash of %d bytes", n)
 	}
+	if err := checkReportedKeys(p.GetApprovers(), p.GetRevoked()); err != nil {
+		return ActorReport{}, err
+	}
 	var risk Risk
 	if p.GetMaxRisk() != "" {
 		var err error
@@ -435,7 +450,7 @@ func ActorReportFromProto(p *agentv1.ActorReport) (ActorReport, error) {
 	}
 	out := ActorReport{
 		Present: p.GetPresent(), Incarnation: p.GetIncarnation(), PermissionsHash: p.GetPermissionsHash(), MaxRisk: risk, Killed: p.GetKilled(),
-		Problem: p.GetProblem(),
+		Problem: p.GetProblem(), Approvers: p.GetApprovers(), Revoked: p.GetRevoked(),
 	}
 	for _, e := range p.GetPermissions() {
 		permission, err := PermissionFromProto(e)

@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +50,7 @@ func (a *app) actionCommand() *cobra.Command {
 			})
 		},
 	}
-	list.Flags().StringVar(&phase, "phase", "", "proposed, 'awaiting approval', running, active, reverted, refused or failed")
+	list.Flags().StringVar(&phase, "phase", "", "proposed, 'awaiting approval', running, active, reverted, refused, failed or done")
 	list.Flags().StringVar(&host, "host", "", "on this host only")
 	list.Flags().StringVar(&incident, "incident", "", "of this incident only")
 	show := &cobra.Command{
@@ -76,7 +77,8 @@ func (a *app) actionCommand() *cobra.Command {
 			})
 		},
 	}
-	var reason, hash string
+	var reason, hash, key, passphraseFile string
+	var yes bool
 	decide := func(use, short, example string, call func(*cobra.Command, *client.Client, *operatorv1.DecideActionRequest) (*operatorv1.Action, error)) *cobra.Command {
 		d := &cobra.Command{
 			Use: use + " ID", Short: short, Example: example, Args: cobra.ExactArgs(1),
@@ -87,12 +89,22 @@ func (a *app) actionCommand() *cobra.Command {
 						return nil, err
 					}
 					req := &operatorv1.DecideActionRequest{Id: id, Reason: reason, CommandHash: hash}
-					if use == "approve" && hash == "" {
+					if use == "approve" && (hash == "" || key != "") {
 						shown, err := c.Actions.GetAction(cmd.Context(), &operatorv1.GetActionRequest{Id: id})
 						if err != nil {
 							return nil, err
 						}
 						req.CommandHash = shown.CommandHash
+						if key != "" {
+							private, err := a.openApprover(key, passphraseFile)
+							if err != nil {
+								return nil, err
+							}
+							if req, err = a.signApproval(shown, private, hash, yes); err != nil {
+								return nil, err
+							}
+							req.Reason = reason
+						}
 					}
 					return call(cmd, c, req)
 				})
@@ -105,6 +117,9 @@ func (a *app) actionCommand() *cobra.Command {
 		return c.Actions.ApproveAction(cmd.Context(), r)
 	})
 	approve.Flags().StringVar(&hash, "hash", "", "the command hash that you saw; without it, that of the action now")
+	approve.Flags().StringVar(&key, "key", "", "`file` of an approver's key that signs the command, where its host wants one")
+	approve.Flags().StringVar(&passphraseFile, "passphrase-file", "", "`file` with the key's passphrase, - for standard input")
+	approve.Flags().BoolVar(&yes, "yes", false, "sign what is shown, without naming its hash")
 	deny := decide("deny", "Deny an action that waits for approval", "  evenkeel action deny 01K2X... --reason 'month end'", func(cmd *cobra.Command, c *client.Client, r *operatorv1.DecideActionRequest) (*operatorv1.Action, error) {
 		return c.Actions.DenyAction(cmd.Context(), r)
 	})
@@ -153,6 +168,9 @@ func (a *app) oneAction(call func(*client.Client) (*operatorv1.Action, error)) e
 			row("incident", x.Incident)
 			row("fence", x.Fence)
 			row("command hash", x.CommandHash)
+			if x.NeedsKey {
+				row("signatures", "a collector's, and that of an approver whom the host lists: "+dash(strings.Join(x.Approvers, ", ")))
+			}
 			timeline(w, x.Timeline)
 		})
 	})

@@ -92,6 +92,7 @@ func (a *app) auditCommand() *cobra.Command {
 	cmd.Flags().StringVar(&req.After, "after", "", "only entries after this sequence number")
 	cmd.Flags().Int32Var(&req.Limit, "limit", 100, "how many, newest last")
 	cmd.Flags().StringVar(&req.Subject, "subject", "", "of this subject only")
+	cmd.AddCommand(a.auditVerifyCommand())
 	return cmd
 }
 

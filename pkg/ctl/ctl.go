@@ -160,7 +160,7 @@ Exit codes: 0 done, 1 failed or differences found, 2 bad input, 3 the collector 
 	root.AddCommand(
 		a.applyCommand(), a.diffCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(), a.hostCommand(),
 		a.mapCommand(), a.incidentCommand(), a.actionCommand(), a.tokenCommand(), a.queryCommand(), a.killSwitchCommand(),
-		a.auditCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
+		a.auditCommand(), a.approverCommand(), a.keyCommand(), a.loginCommand(), a.versionCommand(), a.simulateCommand(), a.recoveryPlanCommand(),
 		a.sloCommand(), a.contactsCommand(), a.causeCommand(), a.impactCommand(), a.whatIfCommand(), a.coverageCommand(),
 		a.agreementsCommand(), a.portfolioCommand(), a.reportCommand(), a.reviewCommand(), a.changesCommand(),
 		a.warningCommand(), a.importCommand(), a.testCommand(), a.schemaCommand(), a.setCommand(), a.unsetCommand(),

@@ -129,6 +129,10 @@ func (f *fake) full() {
 	f.reply(o("Access", "ListTokens"), &operatorv1.ListTokensResponse{Tokens: []*operatorv1.Token{{Id: "t1", State: "usable", UsesLeft: 3, ExpiresAt: at, Labels: map[string]string{"role": "web"}, CreatedBy: "ada"}, {Id: "o1", State: "usable", Role: "admin", Name: "ada", CreatedBy: "first start"}}})
 	f.reply(o("Access", "RevokeToken"), &operatorv1.RevokeTokenResponse{Id: "t1"})
 	f.reply(o("Access", "WhoAmI"), &operatorv1.WhoAmIResponse{Name: "ada", Role: "admin"})
+	key := &operatorv1.Key{Id: "0123456789abcdef", Use: "collector", Owner: "c1", NotBefore: at, NotAfter: later}
+	f.reply(o("Key", "ListKeys"), &operatorv1.ListKeysResponse{Keys: []*operatorv1.Key{key, {Id: "fedcba9876543210", Use: "approver", RevokedAt: at, RevokedBy: "ada", Reason: "laptop lost", Hosts: []string{"web-1"}}}})
+	f.reply(o("Key", "RevokeKey"), key)
+	f.reply(o("Key", "RotateKey"), key)
 	f.reply(o("Query", "Query"), &operatorv1.QueryResponse{ResultType: "vector", Result: []*operatorv1.SeriesValues{{Metric: map[string]string{"__name__": "node_load1", "instance": "web-1", "job": "node"}, Values: []*operatorv1.Point{{Time: at, Value: "0.25"}}}}})
 	f.reply(o("Query", "QueryRange"), &operatorv1.QueryResponse{ResultType: "matrix", Warnings: []string{"one host is silent"}, Result: []*operatorv1.SeriesValues{{Metric: map[string]string{"instance": "web-1"}, Values: []*operatorv1.Point{{Time: at, Value: "0.25"}, {Time: later, Value: "0.5"}}}}})
 	f.reply(o("Control", "GetKillSwitch"), &operatorv1.KillSwitch{On: true, By: "ada", At: at, Reason: "network change"})

@@ -73,51 +73,6 @@ func (c *checker) condition(at string, x *Condition) {
 	}
 }
 
-func checkRunbook(c *checker, r *Runbook) {
-	for i := range r.Steps {
-		s := &r.Steps[i]
-		at := fmt.Sprintf("spec.steps[%d]", i)
-		want, other, value, wrong := "to", "cpus", s.To, s.CPUs
-		if s.Action == "process.affinity" {
-			want, other, value, wrong = other, want, wrong, value
-		}
-		if s.Action == "" {
-			continue
-		}
-		if wrong != nil {
-			c.problem(at+"."+other, fmt.Sprintf("%s is not a parameter of %s", other, s.Action), "it takes "+want)
-		}
-		if value == nil {
-			c.problem(at, fmt.Sprintf("%s.%s is missing", at, want), "")
-			continue
-		}
-		least, most, percent := int64(1), int64(10000), false
-		switch s.Action {
-		case "process.affinity":
-			most, percent = 100, true
-		case "cpu.quota":
-			most, percent = 102400, true
-		case "nft.limit":
-			most = 1000000
-		}
-		hint := fmt.Sprintf("a whole number from %d to %d", least, most)
-		if percent {
-			hint = fmt.Sprintf("whole percents from %d%% to %d%%", least, most)
-		}
-		v, whole := s.Value(), value.Value()
-		if percent {
-			whole *= 100
-		}
-		if diff := whole - float64(v); value.IsPercent() != percent || v < least || v > most || diff > 1e-6 || diff < -1e-6 {
-			c.problem(at+"."+want, fmt.Sprintf("%s is not a value of %s", value, s.Action), hint)
-		}
-		if v := s.Verify; v != nil {
-			c.signal(at+".verify.signal", v.Signal)
-			c.exactlyOne(at+".verify", "above and below", v.Above != nil, v.Below != nil)
-		}
-	}
-}
-
 func checkPolicy(c *checker, p *RemediationPolicy) {
 	c.hosts("spec.hosts", p.Hosts)
 	if p.When.Level != nil && *p.When.Level == health.OK {

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,6 +103,17 @@ type options struct {
 	refs     []string
 	min, max *int
 }
+
+// takes reports whether a text is one of the enum; an entry that ends in * takes a name of a-z, 0-9 and dash in its place.
+func (o options) takes(text string) bool {
+	return slices.ContainsFunc(o.enum, func(e string) bool {
+		prefix, open := strings.CutSuffix(e, "*")
+		name, has := strings.CutPrefix(text, prefix)
+		return e == text || open && has && openName.MatchString(name)
+	})
+}
+
+var openName = regexp.MustCompile(`\A[a-z0-9][a-z0-9-]{0,62}\z`)
 
 func parseOptions(tag string) (o options) {
 	for part := range strings.SplitSeq(tag, ",") {
@@ -332,7 +344,7 @@ func (p *reader) text(n ast.Node, v reflect.Value, path string, o options) {
 	switch {
 	case text == "" && o.required:
 		p.problem(path, fmt.Sprintf("%s is empty", path), "")
-	case o.enum != nil && !slices.Contains(o.enum, text):
+	case o.enum != nil && !o.takes(text):
 		p.problem(path, fmt.Sprintf("%q is not a value of %s: expected %s", text, path, oneOf(o.enum)), near(text, o.enum))
 		return
 	case o.refs != nil:

@@ -270,28 +270,15 @@ type Runbook struct {
 	Steps []Step `json:"steps" manifest:"required"`
 }
 
-// Step is one action. To is the value of cpu.weight (1-10000), cpu.quota (percent of one CPU) and nft.limit (new
-// connections a second), CPUs that of process.affinity (percent of the CPUs allowed).
+// Step is one action. CPUs is the value of cpuset.cpus and process.affinity, percent of the CPUs allowed; To is that of the
+// others, as docs/actions.md has it: a number, percents of one CPU, or an amount of bytes.
 type Step struct {
-	Action string    `json:"action" manifest:"required,enum=cpu.quota|cpu.weight|nft.limit|process.affinity"`
+	Action string    `json:"action" manifest:"required,enum=cgroup.freeze|cgroup.kill|cpu.idle|cpu.quota|cpu.weight|cpuset.cpus|file.relief|io.limit|memory.high|memory.limit|memory.low|nft.limit|pids.max|process.affinity|process.ionice|process.nice|process.oom|process.sched|sysctl|unit.memory-high|unit.restart|unit.stop|unit.tasks-max|plugin:*"`
 	To     *Quantity `json:"to,omitempty"`
 	CPUs   *Quantity `json:"cpus,omitempty"`
+	Sysctl string    `json:"sysctl,omitempty"` // of sysctl: the kernel parameter
+	Place  string    `json:"place,omitempty"`  // of file.relief: the place, as the hosts' permissions name it
 	Verify *Verify   `json:"verify,omitempty"`
-}
-
-// Value returns the step's value in the action's own unit, as a command carries it.
-func (s *Step) Value() int64 {
-	q := s.To
-	if s.Action == "process.affinity" {
-		q = s.CPUs
-	}
-	switch {
-	case q == nil:
-		return 0
-	case q.IsPercent():
-		return int64(q.Value()*100 + 0.5)
-	}
-	return int64(q.Value())
 }
 
 // Verify is how the outcome of a step is judged; exactly one of Above and Below is set.

@@ -324,6 +324,33 @@ func mistakes() []mistake {
 			`f.yaml:6:32: 20000 is not a value of cpu.weight (a whole number from 1 to 10000)`,
 		},
 		{
+			"memory without a size",
+			"apiVersion: evenkeel/v1\nkind: Runbook\nmetadata: {name: r}\nspec:\n  steps:\n    - {action: memory.high, to: 64, verify: {signal: memory.pressure.some, of: host, below: 5%}}\n",
+			`f.yaml:6:33: 64 is not a value of memory.high (whole MiB from 1MiB to 16TiB)`,
+		},
+		{
+			"memory without a word on what shows it",
+			"apiVersion: evenkeel/v1\nkind: Runbook\nmetadata: {name: r}\nspec:\n  steps:\n    - {action: memory.high, to: 64MiB}\n",
+			`f.yaml:6:7: spec.steps[0].verify is missing (what memory.high does does not show in what the protected one waits for at the CPU: say what shows it)`,
+		},
+		{
+			"a value where there is none to choose",
+			"apiVersion: evenkeel/v1\nkind: Runbook\nmetadata: {name: r}\nspec:\n  steps:\n    - {action: cpu.idle, to: 1}\n",
+			`f.yaml:6:30: to is not a parameter of cpu.idle (it takes none)`,
+		},
+		{
+			"a kernel parameter without its name",
+			"apiVersion: evenkeel/v1\nkind: Runbook\nmetadata: {name: r}\nspec:\n  steps:\n    - {action: sysctl, to: 4096, place: x, verify: {signal: listen.overflows, of: host, below: 1}}\n",
+			`f.yaml:6:7: spec.steps[0].sysctl is missing (it says what sysctl acts on)` + "\n" +
+				`f.yaml:6:41: place is not a parameter of sysctl`,
+		},
+		{
+			"a plugin without a name",
+			"apiVersion: evenkeel/v1\nkind: Runbook\nmetadata: {name: r}\nspec:\n  steps:\n    - {action: 'plugin:', to: 4096}\n",
+			`f.yaml:6:16: "plugin:" is not a value of spec.steps[0].action: expected cgroup.freeze, cgroup.kill, cpu.idle, cpu.quota, cpu.weight, cpuset.cpus, ` +
+				`file.relief, io.limit, memory.high, memory.limit, memory.low, nft.limit, pids.max, process.affinity, process.ionice, process.nice, process.oom, process.sched, sysctl, unit.memory-high, unit.restart, unit.stop, unit.tasks-max or plugin:* (did you mean "plugin:*"?)`,
+		},
+		{
 			"empty list",
 			"apiVersion: evenkeel/v1\nkind: Runbook\nmetadata: {name: r}\nspec: {steps: []}\n",
 			`f.yaml:4:15: spec.steps is empty`,

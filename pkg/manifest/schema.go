@@ -187,6 +187,12 @@ func (s *schemer) of(t reflect.Type, o options) map[string]any {
 func text(o options) map[string]any {
 	out := map[string]any{"type": "string"}
 	switch {
+	case o.enum != nil && strings.HasSuffix(o.enum[len(o.enum)-1], "*"):
+		last := len(o.enum) - 1
+		out["anyOf"] = []any{
+			map[string]any{"enum": o.enum[:last]},
+			map[string]any{"pattern": "^" + strings.TrimSuffix(o.enum[last], "*") + "[a-z0-9][a-z0-9-]{0,62}$"},
+		}
 	case o.enum != nil:
 		out["enum"] = o.enum
 	case o.refs != nil:

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evenkeel/evenkeel/agent/actor"
+	"github.com/evenkeel/evenkeel/agent/plugin"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/version"
 )
@@ -77,7 +78,7 @@ func root(out io.Writer) *cobra.Command {
 	}
 	c.SetOut(out)
 	c.PersistentFlags().StringVar(&file, "config", actor.DefaultConfig, "configuration `file`")
-	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), agentCheckCommand(), &cobra.Command{
+	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), agentCheckCommand(), pluginShim(), &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Line("evenkeel-actor")) },
 	})
@@ -106,7 +107,7 @@ func runCommand(file *string) *cobra.Command {
 			able, free := actor.HostActuators(s)
 			defer free()
 			a, err := actor.New(actor.Config{
-				Settings: s, Actuators: able, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: lv})),
+				Settings: s, Actuators: able, Confine: true, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: lv})),
 			})
 			if err != nil {
 				return withCode(exitUsage, err)
@@ -169,13 +170,15 @@ func printCapabilities(w io.Writer, c actor.Capabilities) {
 		}
 		fmt.Fprintf(w, "signing root %s\napprovers %s\nmost risk %s\n", c.SigningRoot, approvers, c.MaxRisk)
 	}
+	if len(c.RevokedKeys) > 0 {
+		fmt.Fprintf(w, "revoked keys %s\n", strings.Join(c.RevokedKeys, ", "))
+	}
 	if c.Killed != "" {
 		fmt.Fprintf(w, "STOPPED: %s\n", c.Killed)
 	}
 	fmt.Fprintln(w, "\ncan:")
 	for _, x := range c.Can {
-		fmt.Fprintf(w, "  %s (%s): %s\n    on %s\n    %d to %d %s, leases up to %s, at most %s\n", x.Action, x.Risk, x.Does, strings.Join(x.Targets, ", "),
-			x.Min, x.Max, x.Unit, x.MaxLease, x.Rate)
+		fmt.Fprintf(w, "  %s (%s): %s\n    on %s\n    %s, at most %s; signed by %s\n", x.Action, x.Risk, x.Does, strings.Join(x.Targets, ", "), bounds(x), x.Rate, x.Signed)
 	}
 	if len(c.Can) == 0 {
 		fmt.Fprintln(w, "  nothing")
@@ -184,7 +187,20 @@ func printCapabilities(w io.Writer, c actor.Capabilities) {
 	for _, x := range c.Cannot {
 		fmt.Fprintf(w, "  %s: %s\n", x.Action, x.Why)
 	}
-	fmt.Fprintln(w, "  anything else: no program is started but the nginx of the settings, to test its configuration")
+	fmt.Fprintln(w, "  anything else: no program is ever started but a plugin that the permissions declare, and nginx to test its configuration")
+	if p := c.Process; p != nil {
+		fmt.Fprintln(w, "\nkeeps of its privileges:")
+		for _, k := range p.Capabilities {
+			fmt.Fprintf(w, "  %s: to %s\n", k.Name, k.Why)
+		}
+		if len(p.Capabilities) == 0 {
+			fmt.Fprintln(w, "  no capability")
+		}
+		fmt.Fprintf(w, "  files: %s\n  programs: %s\n  system calls: %s\n  limits: %s\n", p.Files, p.Programs, p.Calls, p.Limits)
+	}
+	if a := c.Audit; a != nil {
+		fmt.Fprintf(w, "\naudit log in %s, head %d:%s\n", a.Folder, a.Seq, a.Hash)
+	}
 	fmt.Fprintln(w, "\nin force:")
 	for _, l := range c.Leases {
 		fmt.Fprintf(w, "  %s %s = %d, was %s, %s, %s left\n", l.ID, l.Resource, l.Value, l.Prior, l.Phase, l.Left)
@@ -192,6 +208,16 @@ func printCapabilities(w io.Writer, c actor.Capabilities) {
 	if len(c.Leases) == 0 {
 		fmt.Fprintln(w, "  nothing")
 	}
+}
+
+func bounds(x actor.Can) string {
+	switch {
+	case x.MaxLease == "0s":
+		return "once, with no way back"
+	case x.Min == x.Max:
+		return "leases up to " + x.MaxLease
+	}
+	return fmt.Sprintf("%d to %d %s, leases up to %s", x.Min, x.Max, x.Unit, x.MaxLease)
 }
 
 func revertCommand(file *string) *cobra.Command {
@@ -265,6 +291,14 @@ func configCommand(file *string) *cobra.Command {
 		},
 	})
 	return c
+}
+
+// pluginShim is for the actor itself: the moment between its own child and the host owner's program.
+func pluginShim() *cobra.Command {
+	return &cobra.Command{
+		Use: plugin.ShimWord, Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return withCode(exitFailed, plugin.Shim()) },
+	}
 }
 
 // notRunning reports that nobody listens on a socket, as opposed to somebody who does not answer or may not be asked.

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 	"github.com/evenkeel/evenkeel/pkg/client"
 	operatorv1 "github.com/evenkeel/evenkeel/proto/evenkeel/operator/v1"
 	"github.com/evenkeel/evenkeel/scripts/demo/stage"

@@ -1313,8 +1313,10 @@ type ActorReport struct {
 	PermissionsHash []byte                 `protobuf:"bytes,3,opt,name=permissions_hash,json=permissionsHash,proto3" json:"permissions_hash,omitempty"` // SHA-256 of the permissions file
 	Permissions     []*Permission          `protobuf:"bytes,4,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	MaxRisk         string                 `protobuf:"bytes,5,opt,name=max_risk,json=maxRisk,proto3" json:"max_risk,omitempty"`
-	Killed          bool                   `protobuf:"varint,6,opt,name=killed,proto3" json:"killed,omitempty"`  // the kill file is there
-	Problem         string                 `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"` // why everything is denied
+	Killed          bool                   `protobuf:"varint,6,opt,name=killed,proto3" json:"killed,omitempty"`       // the kill file is there
+	Problem         string                 `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`      // why everything is denied
+	Approvers       []string               `protobuf:"bytes,10,rep,name=approvers,proto3" json:"approvers,omitempty"` // "ed25519:...": whose signature what cannot be taken back needs here
+	Revoked         []string               `protobuf:"bytes,11,rep,name=revoked,proto3" json:"revoked,omitempty"`     // ids of keys that are not believed here, by pushed revocation
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1398,16 +1400,31 @@ func (x *ActorReport) GetProblem() string {
 	return ""
 }
 
+func (x *ActorReport) GetApprovers() []string {
+	if x != nil {
+		return x.Approvers
+	}
+	return nil
+}
+
+func (x *ActorReport) GetRevoked() []string {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
 type Permission struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	Targets       []*Target              `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`
-	Min           int64                  `protobuf:"varint,3,opt,name=min,proto3" json:"min,omitempty"`
-	Max           int64                  `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`
-	MaxLeaseMs    int64                  `protobuf:"varint,5,opt,name=max_lease_ms,json=maxLeaseMs,proto3" json:"max_lease_ms,omitempty"`
-	Rate          string                 `protobuf:"bytes,6,opt,name=rate,proto3" json:"rate,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Action          string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	Targets         []*Target              `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`
+	Min             int64                  `protobuf:"varint,3,opt,name=min,proto3" json:"min,omitempty"`
+	Max             int64                  `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`
+	MaxLeaseMs      int64                  `protobuf:"varint,5,opt,name=max_lease_ms,json=maxLeaseMs,proto3" json:"max_lease_ms,omitempty"`
+	Rate            string                 `protobuf:"bytes,6,opt,name=rate,proto3" json:"rate,omitempty"`
+	WithoutApprover bool                   `protobuf:"varint,10,opt,name=without_approver,json=withoutApprover,proto3" json:"without_approver,omitempty"` // the host grants it on a collector's signature alone
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Permission) Reset() {
@@ -1480,6 +1497,13 @@ func (x *Permission) GetRate() string {
 		return x.Rate
 	}
 	return ""
+}
+
+func (x *Permission) GetWithoutApprover() bool {
+	if x != nil {
+		return x.WithoutApprover
+	}
+	return false
 }
 
 // SessionResponse flows from collector to agent.
@@ -2358,7 +2382,7 @@ const file_evenkeel_agent_v1_agent_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
 	"\banswered\x18\x03 \x01(\bR\banswered\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"\x82\x02\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xba\x02\n" +
 	"\vActorReport\x12\x18\n" +
 	"\apresent\x18\x01 \x01(\bR\apresent\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12)\n" +
@@ -2366,7 +2390,10 @@ const file_evenkeel_agent_v1_agent_proto_rawDesc = "" +
 	"\vpermissions\x18\x04 \x03(\v2\x1d.evenkeel.agent.v1.PermissionR\vpermissions\x12\x19\n" +
 	"\bmax_risk\x18\x05 \x01(\tR\amaxRisk\x12\x16\n" +
 	"\x06killed\x18\x06 \x01(\bR\x06killed\x12\x18\n" +
-	"\aproblem\x18\a \x01(\tR\aproblem\"\xb3\x01\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\x12\x1c\n" +
+	"\tapprovers\x18\n" +
+	" \x03(\tR\tapprovers\x12\x18\n" +
+	"\arevoked\x18\v \x03(\tR\arevoked\"\xde\x01\n" +
 	"\n" +
 	"Permission\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x123\n" +
@@ -2375,7 +2402,9 @@ const file_evenkeel_agent_v1_agent_proto_rawDesc = "" +
 	"\x03max\x18\x04 \x01(\x03R\x03max\x12 \n" +
 	"\fmax_lease_ms\x18\x05 \x01(\x03R\n" +
 	"maxLeaseMs\x12\x12\n" +
-	"\x04rate\x18\x06 \x01(\tR\x04rate\"\xd1\x04\n" +
+	"\x04rate\x18\x06 \x01(\tR\x04rate\x12)\n" +
+	"\x10without_approver\x18\n" +
+	" \x01(\bR\x0fwithoutApprover\"\xd1\x04\n" +
 	"\x0fSessionResponse\x126\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1a.evenkeel.agent.v1.WelcomeH\x00R\awelcome\x12*\n" +
 	"\x03ack\x18\x02 \x01(\v2\x16.evenkeel.agent.v1.AckH\x00R\x03ack\x123\n" +

@@ -33,6 +33,7 @@ const (
 	CommandBody_KIND_REVERT      CommandBody_Kind = 3 // of command `of`
 	CommandBody_KIND_KILL        CommandBody_Kind = 4 // revert everything and refuse until lifted
 	CommandBody_KIND_LIFT        CommandBody_Kind = 5 // lift an earlier KIND_KILL
+	CommandBody_KIND_REVOKE      CommandBody_Kind = 6 // believe the key `of` no more; there is no way back but on the host
 )
 
 // Enum value maps for CommandBody_Kind.
@@ -44,6 +45,7 @@ var (
 		3: "KIND_REVERT",
 		4: "KIND_KILL",
 		5: "KIND_LIFT",
+		6: "KIND_REVOKE",
 	}
 	CommandBody_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -52,6 +54,7 @@ var (
 		"KIND_REVERT":      3,
 		"KIND_KILL":        4,
 		"KIND_LIFT":        5,
+		"KIND_REVOKE":      6,
 	}
 )
 
@@ -99,6 +102,7 @@ const (
 	CommandResult_PHASE_RELEASING     CommandResult_Phase = 11
 	CommandResult_PHASE_KILLED        CommandResult_Phase = 12
 	CommandResult_PHASE_LIFTED        CommandResult_Phase = 13
+	CommandResult_PHASE_REVOKED       CommandResult_Phase = 14
 )
 
 // Enum value maps for CommandResult_Phase.
@@ -118,6 +122,7 @@ var (
 		11: "PHASE_RELEASING",
 		12: "PHASE_KILLED",
 		13: "PHASE_LIFTED",
+		14: "PHASE_REVOKED",
 	}
 	CommandResult_Phase_value = map[string]int32{
 		"PHASE_UNSPECIFIED":   0,
@@ -134,6 +139,7 @@ var (
 		"PHASE_RELEASING":     11,
 		"PHASE_KILLED":        12,
 		"PHASE_LIFTED":        13,
+		"PHASE_REVOKED":       14,
 	}
 )
 
@@ -431,7 +437,7 @@ type CommandBody struct {
 	Reason           string                 `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
 	Incident         string                 `protobuf:"bytes,15,opt,name=incident,proto3" json:"incident,omitempty"`
 	PermissionsHash  []byte                 `protobuf:"bytes,16,opt,name=permissions_hash,json=permissionsHash,proto3" json:"permissions_hash,omitempty"`
-	Of               string                 `protobuf:"bytes,17,opt,name=of,proto3" json:"of,omitempty"`            // command id, for renew and revert
+	Of               string                 `protobuf:"bytes,17,opt,name=of,proto3" json:"of,omitempty"`            // command id, for renew and revert; key id, for revoke
 	Counter          uint32                 `protobuf:"varint,18,opt,name=counter,proto3" json:"counter,omitempty"` // rises with each renewal
 	Release          *Release               `protobuf:"bytes,19,opt,name=release,proto3" json:"release,omitempty"`
 	unknownFields    protoimpl.UnknownFields
@@ -727,6 +733,8 @@ type Target struct {
 	//	*Target_Ipvs
 	//	*Target_Interface
 	//	*Target_AgentCheck
+	//	*Target_Sysctl
+	//	*Target_Place
 	Target        isTarget_Target `protobuf_oneof:"target"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -859,6 +867,24 @@ func (x *Target) GetAgentCheck() string {
 	return ""
 }
 
+func (x *Target) GetSysctl() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Sysctl); ok {
+			return x.Sysctl
+		}
+	}
+	return ""
+}
+
+func (x *Target) GetPlace() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Place); ok {
+			return x.Place
+		}
+	}
+	return ""
+}
+
 type isTarget_Target interface {
 	isTarget_Target()
 }
@@ -903,6 +929,14 @@ type Target_AgentCheck struct {
 	AgentCheck string `protobuf:"bytes,20,opt,name=agent_check,json=agentCheck,proto3,oneof"` // name under which a load balancer asks this host for its weight
 }
 
+type Target_Sysctl struct {
+	Sysctl string `protobuf:"bytes,24,opt,name=sysctl,proto3,oneof"` // "net.core.somaxconn"
+}
+
+type Target_Place struct {
+	Place string `protobuf:"bytes,25,opt,name=place,proto3,oneof"` // files that the host declares under this name
+}
+
 func (*Target_Unit) isTarget_Target() {}
 
 func (*Target_Cgroup) isTarget_Target() {}
@@ -922,6 +956,10 @@ func (*Target_Ipvs) isTarget_Target() {}
 func (*Target_Interface) isTarget_Target() {}
 
 func (*Target_AgentCheck) isTarget_Target() {}
+
+func (*Target_Sysctl) isTarget_Target() {}
+
+func (*Target_Place) isTarget_Target() {}
 
 type HAProxyTarget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1770,7 +1808,7 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\tcollector\x18\x03 \x01(\tR\tcollector\x12+\n" +
 	"\x12not_before_unix_ms\x18\x04 \x01(\x03R\x0fnotBeforeUnixMs\x12)\n" +
 	"\x11not_after_unix_ms\x18\x05 \x01(\x03R\x0enotAfterUnixMs\x12\x19\n" +
-	"\bmax_risk\x18\x06 \x01(\tR\amaxRisk\"\x91\x06\n" +
+	"\bmax_risk\x18\x06 \x01(\tR\amaxRisk\"\xa2\x06\n" +
 	"\vCommandBody\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x127\n" +
 	"\x04kind\x18\x02 \x01(\x0e2#.evenkeel.agent.v1.CommandBody.KindR\x04kind\x12\x12\n" +
@@ -1791,7 +1829,7 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x10permissions_hash\x18\x10 \x01(\fR\x0fpermissionsHash\x12\x0e\n" +
 	"\x02of\x18\x11 \x01(\tR\x02of\x12\x18\n" +
 	"\acounter\x18\x12 \x01(\rR\acounter\x124\n" +
-	"\arelease\x18\x13 \x01(\v2\x1a.evenkeel.agent.v1.ReleaseR\arelease\"k\n" +
+	"\arelease\x18\x13 \x01(\v2\x1a.evenkeel.agent.v1.ReleaseR\arelease\"|\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1800,14 +1838,15 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"KIND_RENEW\x10\x02\x12\x0f\n" +
 	"\vKIND_REVERT\x10\x03\x12\r\n" +
 	"\tKIND_KILL\x10\x04\x12\r\n" +
-	"\tKIND_LIFT\x10\x05\"E\n" +
+	"\tKIND_LIFT\x10\x05\x12\x0f\n" +
+	"\vKIND_REVOKE\x10\x06\"E\n" +
 	"\aRelease\x12!\n" +
 	"\fstep_percent\x18\x01 \x01(\rR\vstepPercent\x12\x17\n" +
 	"\astep_ms\x18\x02 \x01(\x03R\x06stepMs\"e\n" +
 	"\x06Action\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x06target\x18\x02 \x01(\v2\x19.evenkeel.agent.v1.TargetR\x06target\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\x03R\x05value\"\xbc\x03\n" +
+	"\x05value\x18\x03 \x01(\x03R\x05value\"\xee\x03\n" +
 	"\x06Target\x12\x14\n" +
 	"\x04unit\x18\x01 \x01(\tH\x00R\x04unit\x12\x18\n" +
 	"\x06cgroup\x18\x02 \x01(\tH\x00R\x06cgroup\x12<\n" +
@@ -1819,7 +1858,9 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x04ipvs\x18\x12 \x01(\v2\x1d.evenkeel.agent.v1.IPVSTargetH\x00R\x04ipvs\x12\x1e\n" +
 	"\tinterface\x18\x13 \x01(\tH\x00R\tinterface\x12!\n" +
 	"\vagent_check\x18\x14 \x01(\tH\x00R\n" +
-	"agentCheckB\b\n" +
+	"agentCheck\x12\x18\n" +
+	"\x06sysctl\x18\x18 \x01(\tH\x00R\x06sysctl\x12\x16\n" +
+	"\x05place\x18\x19 \x01(\tH\x00R\x05placeB\b\n" +
 	"\x06target\"Y\n" +
 	"\rHAProxyTarget\x12\x16\n" +
 	"\x06socket\x18\x01 \x01(\tR\x06socket\x12\x18\n" +
@@ -1838,7 +1879,7 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x04user\x18\x02 \x01(\tR\x04user\";\n" +
 	"\vCheckTarget\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xef\x04\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x82\x05\n" +
 	"\rCommandResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aordinal\x18\x02 \x01(\rR\aordinal\x12<\n" +
@@ -1851,7 +1892,7 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"timeUnixMs\x12+\n" +
 	"\x11actor_incarnation\x18\t \x01(\tR\x10actorIncarnation\x12\"\n" +
 	"\rlease_left_ms\x18\n" +
-	" \x01(\x03R\vleaseLeftMs\"\xa6\x02\n" +
+	" \x01(\x03R\vleaseLeftMs\"\xb9\x02\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePHASE_ACCEPTED\x10\x01\x12\x11\n" +
@@ -1867,7 +1908,8 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x12\x13\n" +
 	"\x0fPHASE_RELEASING\x10\v\x12\x10\n" +
 	"\fPHASE_KILLED\x10\f\x12\x10\n" +
-	"\fPHASE_LIFTED\x10\r\"\x98\x04\n" +
+	"\fPHASE_LIFTED\x10\r\x12\x11\n" +
+	"\rPHASE_REVOKED\x10\x0e\"\x98\x04\n" +
 	"\n" +
 	"ActorFrame\x12<\n" +
 	"\acommand\x18\x01 \x01(\v2 .evenkeel.agent.v1.SignedCommandH\x00R\acommand\x12:\n" +
@@ -1975,6 +2017,8 @@ func file_evenkeel_agent_v1_command_proto_init() {
 		(*Target_Ipvs)(nil),
 		(*Target_Interface)(nil),
 		(*Target_AgentCheck)(nil),
+		(*Target_Sysctl)(nil),
+		(*Target_Place)(nil),
 	}
 	file_evenkeel_agent_v1_command_proto_msgTypes[14].OneofWrappers = []any{
 		(*ActorFrame_Command)(nil),

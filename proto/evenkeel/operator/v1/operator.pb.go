@@ -2689,8 +2689,11 @@ type Action struct {
 	CreatedAt     string                 `protobuf:"bytes,19,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	EndedAt       string                 `protobuf:"bytes,20,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	Timeline      []*Event               `protobuf:"bytes,21,rep,name=timeline,proto3" json:"timeline,omitempty"`
-	Effect        string                 `protobuf:"bytes,22,opt,name=effect,proto3" json:"effect,omitempty"` // what the outcome check saw
-	Text          string                 `protobuf:"bytes,23,opt,name=text,proto3" json:"text,omitempty"`     // one line: what, on whom, for whom, why
+	Effect        string                 `protobuf:"bytes,22,opt,name=effect,proto3" json:"effect,omitempty"`                              // what the outcome check saw
+	Text          string                 `protobuf:"bytes,23,opt,name=text,proto3" json:"text,omitempty"`                                  // one line: what, on whom, for whom, why
+	NeedsKey      bool                   `protobuf:"varint,30,opt,name=needs_key,json=needsKey,proto3" json:"needs_key,omitempty"`         // an approval must carry the signature of an approver's key
+	CommandBody   []byte                 `protobuf:"bytes,31,opt,name=command_body,json=commandBody,proto3" json:"command_body,omitempty"` // the exact bytes that such a key signs; empty where none is needed
+	Approvers     []string               `protobuf:"bytes,32,rep,name=approvers,proto3" json:"approvers,omitempty"`                        // public keys that the host lists, "ed25519:..."
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2886,6 +2889,27 @@ func (x *Action) GetText() string {
 	return ""
 }
 
+func (x *Action) GetNeedsKey() bool {
+	if x != nil {
+		return x.NeedsKey
+	}
+	return false
+}
+
+func (x *Action) GetCommandBody() []byte {
+	if x != nil {
+		return x.CommandBody
+	}
+	return nil
+}
+
+func (x *Action) GetApprovers() []string {
+	if x != nil {
+		return x.Approvers
+	}
+	return nil
+}
+
 type ListActionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
@@ -3039,6 +3063,8 @@ type DecideActionRequest struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	CommandHash   string                 `protobuf:"bytes,2,opt,name=command_hash,json=commandHash,proto3" json:"command_hash,omitempty"` // approve: must be that of the action as shown
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Key           string                 `protobuf:"bytes,10,opt,name=key,proto3" json:"key,omitempty"`             // approve: public key of the approver, "ed25519:...", where the action needs one
+	Signature     []byte                 `protobuf:"bytes,11,opt,name=signature,proto3" json:"signature,omitempty"` // by that key, over "evenkeel-command-v1\n" and the action's command_body
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3092,6 +3118,20 @@ func (x *DecideActionRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *DecideActionRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DecideActionRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
 }
 
 // Explanation shows every candidate, its contribution and value, each gate's verdict, and why nothing else was done.
@@ -4975,7 +5015,7 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
 	"\x13LinkIncidentRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bexternal\x18\x02 \x01(\tR\bexternal\"\xd7\x04\n" +
+	"\bexternal\x18\x02 \x01(\tR\bexternal\"\xb5\x05\n" +
 	"\x06Action\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x16\n" +
@@ -5002,7 +5042,10 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\bended_at\x18\x14 \x01(\tR\aendedAt\x127\n" +
 	"\btimeline\x18\x15 \x03(\v2\x1b.evenkeel.operator.v1.EventR\btimeline\x12\x16\n" +
 	"\x06effect\x18\x16 \x01(\tR\x06effect\x12\x12\n" +
-	"\x04text\x18\x17 \x01(\tR\x04text\"Z\n" +
+	"\x04text\x18\x17 \x01(\tR\x04text\x12\x1b\n" +
+	"\tneeds_key\x18\x1e \x01(\bR\bneedsKey\x12!\n" +
+	"\fcommand_body\x18\x1f \x01(\fR\vcommandBody\x12\x1c\n" +
+	"\tapprovers\x18  \x03(\tR\tapprovers\"Z\n" +
 	"\x12ListActionsRequest\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
@@ -5010,11 +5053,14 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\x13ListActionsResponse\x126\n" +
 	"\aactions\x18\x01 \x03(\v2\x1c.evenkeel.operator.v1.ActionR\aactions\"\"\n" +
 	"\x10GetActionRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"`\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x90\x01\n" +
 	"\x13DecideActionRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fcommand_hash\x18\x02 \x01(\tR\vcommandHash\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xdf\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x10\n" +
+	"\x03key\x18\n" +
+	" \x01(\tR\x03key\x12\x1c\n" +
+	"\tsignature\x18\v \x01(\fR\tsignature\"\xdf\x01\n" +
 	"\vExplanation\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12?\n" +

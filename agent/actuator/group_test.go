@@ -45,7 +45,7 @@ func get(t *testing.T, file string) string {
 	return trimSpace(b)
 }
 
-func apply(t *testing.T, c *CPU, target command.Target, value int64) Change {
+func apply(t *testing.T, c Actuator, target command.Target, value int64) Change {
 	t.Helper()
 	state, err := c.Prior(t.Context(), target)
 	if err != nil {
@@ -58,7 +58,7 @@ func apply(t *testing.T, c *CPU, target command.Target, value int64) Change {
 	return ch
 }
 
-func restore(t *testing.T, c *CPU, ch Change, want Standing) {
+func restore(t *testing.T, c Actuator, ch Change, want Standing) {
 	t.Helper()
 	if s, text, err := c.Restore(t.Context(), ch); err != nil || s != want {
 		t.Fatalf("restore: %s %q %v, want %s", s, text, err, want)
@@ -72,45 +72,45 @@ func TestVersion2(t *testing.T) {
 	quota := filepath.Join(root, "a/b/cpu.max")
 	unit, group := command.Target{Unit: "batch.service"}, command.Target{Cgroup: "/a/b"}
 
-	w := apply(t, set.Weight, unit, 10)
+	w := apply(t, set["cpu.weight"], unit, 10)
 	if got := get(t, weight); got != "10" || w.State.Text != "100" || w.State.Value != 100 || w.State.PidBound {
 		t.Fatalf("weight %s, state %+v", got, w.State)
 	}
-	q := apply(t, set.Quota, group, 20)
+	q := apply(t, set["cpu.quota"], group, 20)
 	if got := get(t, quota); got != "20000 100000" || q.State.Text != "max 100000" {
 		t.Fatalf("quota %s, state %+v", got, q.State)
 	}
-	if s, _, err := set.Weight.Look(t.Context(), w); s != Ours || err != nil {
+	if s, _, err := set["cpu.weight"].Look(t.Context(), w); s != Ours || err != nil {
 		t.Fatalf("%s %v", s, err)
 	}
 	w.Values = []int64{10, 50}
-	if s, _, _ := set.Weight.Look(t.Context(), w); s != Older {
+	if s, _, _ := set["cpu.weight"].Look(t.Context(), w); s != Older {
 		t.Fatalf("an earlier value of ours is %s", s)
 	}
-	restore(t, set.Weight, w, Before)
-	restore(t, set.Quota, q, Before)
+	restore(t, set["cpu.weight"], w, Before)
+	restore(t, set["cpu.quota"], q, Before)
 	if get(t, weight) != "100" || get(t, quota) != "max 100000" {
 		t.Fatalf("left behind: %s, %s", get(t, weight), get(t, quota))
 	}
-	restore(t, set.Weight, w, Before) // twice is no harm
+	restore(t, set["cpu.weight"], w, Before) // twice is no harm
 
-	w = apply(t, set.Weight, unit, 10)
+	w = apply(t, set["cpu.weight"], unit, 10)
 	put(t, weight, "77\n")
-	restore(t, set.Weight, w, Other)
+	restore(t, set["cpu.weight"], w, Other)
 	if get(t, weight) != "77" {
 		t.Fatal("somebody else's weight was overwritten")
 	}
-	w = apply(t, set.Weight, unit, 10)
+	w = apply(t, set["cpu.weight"], unit, 10)
 	if w.State.Text != "77" {
 		t.Fatalf("prior %q", w.State.Text)
 	}
 	if err := os.RemoveAll(filepath.Dir(weight)); err != nil {
 		t.Fatal(err)
 	}
-	restore(t, set.Weight, w, Gone)
+	restore(t, set["cpu.weight"], w, Gone)
 }
 
-func TestCPURefuses(t *testing.T) {
+func TestGroupRefuses(t *testing.T) {
 	root := fakeV2(t, "a", "x/same.service", "y/same.service")
 	outside := t.TempDir()
 	put(t, filepath.Join(outside, "cpu.weight"), "100")
@@ -118,7 +118,7 @@ func TestCPURefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, filepath.Join(root, "bare/cgroup.procs"), "") // the controller is not handed down
-	c := New(Config{Cgroup: root}).Weight
+	c := New(Config{Cgroup: root})["cpu.weight"]
 	for name, want := range map[string]struct {
 		target command.Target
 		reason command.Reason
@@ -139,10 +139,10 @@ func TestCPURefuses(t *testing.T) {
 		t.Error("a link out of the hierarchy was followed")
 	}
 	none := New(Config{Proc: t.TempDir()})
-	if none.Weight.Able() == nil {
+	if none["cpu.weight"].(*Group).Able() == nil {
 		t.Error("able without a hierarchy")
 	}
-	if _, err := none.Weight.Prior(t.Context(), command.Target{Cgroup: "/a"}); command.ReasonOf(err) != command.ReasonNoTarget {
+	if _, err := none["cpu.weight"].Prior(t.Context(), command.Target{Cgroup: "/a"}); command.ReasonOf(err) != command.ReasonNoTarget {
 		t.Error(err)
 	}
 }
@@ -187,7 +187,7 @@ func TestUnitsThroughSystemd(t *testing.T) {
 	root := fakeV2(t, "system.slice/batch.service")
 	unit := command.Target{Unit: "batch.service"}
 	sd := &fakeSystemd{root: root, props: map[string]uint64{}}
-	c := New(Config{Cgroup: root, Systemd: sd}).Weight
+	c := New(Config{Cgroup: root, Systemd: sd})["cpu.weight"]
 	ch := apply(t, c, unit, 10)
 	if sd.props["CPUWeight"] != 10 {
 		t.Fatalf("properties %v", sd.props)
@@ -212,26 +212,27 @@ func TestUnitsThroughSystemd(t *testing.T) {
 
 func TestMounts(t *testing.T) {
 	const v1 = "30 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n31 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n32 25 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
-	var g cgroups
+	g := cgroups{v1: map[string]string{}}
 	g.parseMounts(strings.NewReader(v1))
-	if g.version != 1 || g.mount != "/sys/fs/cgroup/cpu,cpuacct" || g.units != "/sys/fs/cgroup/systemd" {
+	if h := g.with("cpu"); h.version != 1 || h.mount != "/sys/fs/cgroup/cpu,cpuacct" || g.units != "/sys/fs/cgroup/systemd" || g.v2 != "/sys/fs/cgroup/unified" {
 		t.Errorf("hybrid: %+v", g)
 	}
-	g = cgroups{}
+	g = cgroups{v1: map[string]string{}}
 	g.parseMounts(strings.NewReader("30 25 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\nrubbish\n"))
-	if g.version != 2 || g.mount != "/sys/fs/cgroup" {
+	g.controllers = []string{"cpu", "io"}
+	if h := g.with("blkio"); h.version != 2 || h.mount != "/sys/fs/cgroup" || g.with("memory").version != 0 {
 		t.Errorf("unified: %+v", g)
 	}
 }
 
 func TestRealVersion1(t *testing.T) {
 	set := New(Config{})
-	g := set.Weight.groups
-	if g.version != 1 {
+	g := set["cpu.weight"].(*Group).groups
+	if g.with("cpu").version != 1 {
 		t.Skip("the cpu controller of this host is not in a cgroup v1 hierarchy")
 	}
 	name := fmt.Sprintf("evenkeel-test-%d", os.Getpid())
-	dir := filepath.Join(g.mount, name)
+	dir := filepath.Join(g.with("cpu").mount, name)
 	if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrPermission) || err != nil && strings.Contains(err.Error(), "read-only") {
 		t.Skipf("the cpu hierarchy cannot be written: %v", err)
 	} else if err != nil {
@@ -240,33 +241,33 @@ func TestRealVersion1(t *testing.T) {
 	t.Cleanup(func() { os.Remove(dir) })
 	target := command.Target{Cgroup: "/" + name}
 
-	w := apply(t, set.Weight, target, 10)
+	w := apply(t, set["cpu.weight"], target, 10)
 	if got := get(t, dir+"/cpu.shares"); got != "102" {
 		t.Fatalf("shares %s", got)
 	}
 	w.Values = append(w.Values, 55)
-	if _, text, err := set.Weight.Write(t.Context(), w); err != nil || text != "563" {
+	if _, text, err := set["cpu.weight"].Write(t.Context(), w); err != nil || text != "563" {
 		t.Fatalf("%s %v", text, err)
 	}
-	restore(t, set.Weight, w, Before)
-	q := apply(t, set.Quota, target, 25)
+	restore(t, set["cpu.weight"], w, Before)
+	q := apply(t, set["cpu.quota"], target, 25)
 	if got := get(t, dir+"/cpu.cfs_quota_us"); got != "25000" {
 		t.Fatalf("quota %s", got)
 	}
-	restore(t, set.Quota, q, Before)
+	restore(t, set["cpu.quota"], q, Before)
 	if get(t, dir+"/cpu.shares") != "1024" || get(t, dir+"/cpu.cfs_quota_us") != "-1" {
 		t.Fatalf("left behind: %s, %s", get(t, dir+"/cpu.shares"), get(t, dir+"/cpu.cfs_quota_us"))
 	}
-	w = apply(t, set.Weight, target, 10)
+	w = apply(t, set["cpu.weight"], target, 10)
 	if err := os.WriteFile(dir+"/cpu.shares", []byte("300"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	restore(t, set.Weight, w, Other)
+	restore(t, set["cpu.weight"], w, Other)
 	if get(t, dir+"/cpu.shares") != "300" {
 		t.Fatal("somebody else's shares were overwritten")
 	}
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	restore(t, set.Weight, w, Gone)
+	restore(t, set["cpu.weight"], w, Gone)
 }

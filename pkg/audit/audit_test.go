@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evenkeel/evenkeel/collector/audit"
+	"github.com/evenkeel/evenkeel/pkg/audit"
 )
 
 func clock() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) }
@@ -117,6 +117,92 @@ func FuzzVerify(f *testing.F) {
 		good, err := audit.Verify(bytes.NewReader(b), func(audit.Entry) { n++ })
 		if good > int64(len(b)) || err == nil && n == 0 && good != 0 {
 			t.Errorf("good %d of %d with %d entries", good, len(b), n)
+		}
+	})
+}
+
+// A log in several files goes on in the next one, over restarts, and keeps no more than it is to.
+func TestFilesFollowEachOther(t *testing.T) {
+	dir := t.TempDir()
+	cfg := audit.Config{Dir: dir, Clock: clock, MaxBytes: 1500, Keep: 2, Lazy: true}
+	for range 4 {
+		l, err := audit.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, l, 12)
+		if err := l.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) != 3 {
+		t.Fatal(files, err)
+	}
+	var chain audit.Chain
+	n, last := 0, uint64(0)
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := chain.File(f, func(e audit.Entry) { n++; last = e.Seq })
+		if err != nil || p.Torn {
+			t.Fatalf("%s: %v", name, err)
+		}
+		f.Seek(0, 0)
+		if audit.FirstSeq(f) != p.First.Seq {
+			t.Errorf("%s begins with %d", name, p.First.Seq)
+		}
+		f.Close()
+	}
+	if last != 48 || n >= 48 || n < 8 {
+		t.Errorf("%d entries up to %d", n, last)
+	}
+	// A full file that was changed is noticed at the next start.
+	b, err := os.ReadFile(files[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files[1], bytes.Replace(b, []byte("ann"), []byte("bob"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.New(cfg); !errors.Is(err, audit.ErrBroken) {
+		t.Error(err)
+	}
+}
+
+func FuzzChain(f *testing.F) {
+	dir := f.TempDir()
+	l, err := audit.Open(dir, clock)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for range 3 {
+		if err := l.Append(f.Context(), "ann", "apply", "service/s", "done", "line"); err != nil {
+			f.Fatal(err)
+		}
+	}
+	l.Close()
+	b, err := os.ReadFile(filepath.Join(dir, "audit.jsonl"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte("{}\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		n := 0
+		good, err := audit.Verify(bytes.NewReader(text), func(audit.Entry) { n++ })
+		if good > int64(len(text)) || good < 0 {
+			t.Fatalf("%d of %d bytes are good", good, len(text))
+		}
+		// What is called good is good by itself.
+		again := 0
+		if _, e := audit.Verify(bytes.NewReader(text[:good]), func(audit.Entry) { again++ }); e != nil || again != n {
+			t.Fatalf("%d entries, then %d, %v after %v", n, again, e, err)
 		}
 	})
 }

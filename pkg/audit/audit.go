@@ -1,12 +1,12 @@
 // Package audit keeps the log of who did what: every change, every command with its result, every denial. It is a file of
 // JSON lines, each holding the hash of the one before, so that a line that was changed or taken out is found.
 //
-// It only appends. Whoever must not act without a record calls Append first and does not act when that fails. It owns no
-// goroutine; a Log may be used from many.
+// It only appends. Whoever must not act without a record calls Append first and does not act when that fails; who keeps
+// a record of its own, as the actor's journal, may append first and sync later. It owns no goroutine; a Log may be used
+// from many.
 package audit
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -39,19 +40,38 @@ var ErrBroken = errors.New("audit chain is broken")
 
 const (
 	fileName = "audit.jsonl"
+	// A file that was full is kept under the number of its first entry, so that names sort by age.
+	fullName = "audit-%020d.jsonl"
+	fullGlob = "audit-*.jsonl"
 	// maxText bounds what an outsider can put into a line.
 	maxText = 2048
 	// tail is how many entries are answered from memory.
 	tail = 4096
 )
 
+// Config says where a log is and how it is kept.
+type Config struct {
+	Dir   string // made with mode 0700
+	Clock func() time.Time
+	// MaxBytes is how long a file may get before the next begins, and Keep how many full ones are kept; the oldest go.
+	// Zero MaxBytes: one file without end.
+	MaxBytes int64
+	Keep     int
+	// Lazy appends return before the entry is on stable storage; Sync makes sure of it. What is appended survives the
+	// end of this process, not of the host.
+	Lazy bool
+}
+
 // Log is an open audit log.
 type Log struct {
+	cfg   Config
 	clock func() time.Time
 
 	mu     sync.Mutex
-	file   file  // nil once it is closed, or cannot be relied on
-	size   int64 // of the sound part
+	dirty  bool   // guarded by mu: something is not synced
+	file   file   // nil once it is closed, or cannot be relied on
+	size   int64  // of the sound part
+	first  uint64 // number of the file's first entry
 	last   Entry
 	recent []Entry
 }
@@ -66,17 +86,45 @@ type file interface {
 }
 
 // Open reads and verifies the log in dir and opens it for appending. A last line that was cut short by a crash was never
-// acknowledged and is dropped; any other damage is an error that names the entry.
+// acknowledged and is dropped; any other damage is an error that names the line.
 func Open(dir string, clock func() time.Time) (*Log, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	return New(Config{Dir: dir, Clock: clock})
+}
+
+// New is Open with all choices. Of a log in several files, the newest full one and the present one are verified.
+func New(cfg Config) (*Log, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot open audit log: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(dir, fileName), os.O_RDWR|os.O_CREATE, 0o600)
+	l := &Log{cfg: cfg, clock: cfg.Clock}
+	chain := FromStart()
+	full, err := fullFiles(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open audit log: %w", err)
 	}
-	l := &Log{clock: clock, file: file}
-	l.size, err = Verify(file, func(e Entry) { l.last = e; l.remember(e) })
+	if len(full) > 0 {
+		chain = &Chain{}
+		newest := full[len(full)-1]
+		f, err := os.Open(newest)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open audit log: %w", err)
+		}
+		p, err := chain.File(f, l.take)
+		f.Close()
+		if err == nil && (p.Torn || p.Entries == 0) {
+			err = fmt.Errorf("%w: a full file ends in the middle of a line", ErrBroken)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot open audit log %s: %w", newest, err)
+		}
+	}
+	file, err := os.OpenFile(filepath.Join(cfg.Dir, fileName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open audit log: %w", err)
+	}
+	l.file = file
+	p, err := chain.File(file, l.take)
+	l.size, l.first = p.Good, p.First.Seq
 	if err == nil {
 		err = l.cutBack()
 	}
@@ -87,6 +135,55 @@ func Open(dir string, clock func() time.Time) (*Log, error) {
 	return l, nil
 }
 
+func (l *Log) take(e Entry) {
+	l.last = e
+	l.remember(e)
+}
+
+// fullFiles returns the full files of a log, oldest first.
+func fullFiles(dir string) ([]string, error) {
+	full, err := filepath.Glob(filepath.Join(dir, fullGlob))
+	slices.Sort(full)
+	return full, err
+}
+
+// beginLocked puts a full file aside and opens the next.
+func (l *Log) beginLocked() error {
+	if err := l.file.Sync(); err != nil {
+		return err
+	}
+	aside := filepath.Join(l.cfg.Dir, fmt.Sprintf(fullName, l.first))
+	if err := os.Rename(l.file.Name(), aside); err != nil {
+		return err
+	}
+	next, err := os.OpenFile(filepath.Join(l.cfg.Dir, fileName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		// Going on in the full file keeps the chain whole.
+		return errors.Join(err, os.Rename(aside, l.file.Name()))
+	}
+	l.file.Close()
+	l.file, l.size, l.first = next, 0, 0
+	full, err := fullFiles(l.cfg.Dir)
+	for ; err == nil && len(full) > l.cfg.Keep; full = full[1:] {
+		err = os.Remove(full[0])
+	}
+	return err
+}
+
+// Sync returns after everything that was appended is on stable storage.
+func (l *Log) Sync() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.dirty || l.file == nil {
+		return nil
+	}
+	if err := l.file.Sync(); err != nil {
+		return fmt.Errorf("cannot write audit log: %w", err)
+	}
+	l.dirty = false
+	return nil
+}
+
 // cutBack removes what stands after the sound part.
 func (l *Log) cutBack() error {
 	if err := l.file.Truncate(l.size); err != nil {
@@ -94,33 +191,6 @@ func (l *Log) cutBack() error {
 	}
 	_, err := l.file.Seek(l.size, io.SeekStart)
 	return err
-}
-
-// Verify reads a log, calls each with every entry whose hash and predecessor are right, and returns the length of the
-// part that is. An incomplete last line is not an error.
-func Verify(r io.Reader, each func(Entry)) (good int64, err error) {
-	in := bufio.NewReader(r)
-	previous := ""
-	var seq uint64
-	for {
-		line, err := in.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return good, nil
-		}
-		if err != nil {
-			return good, err
-		}
-		var e Entry
-		if err := json.Unmarshal(line, &e); err != nil {
-			return good, fmt.Errorf("%w: line after entry %d: %v", ErrBroken, seq, err)
-		}
-		if e.Seq != seq+1 || e.Previous != previous || e.Hash != hash(e) {
-			return good, fmt.Errorf("%w at entry %d: it does not follow entry %d", ErrBroken, e.Seq, seq)
-		}
-		seq, previous = e.Seq, e.Hash
-		good += int64(len(line))
-		each(e)
-	}
 }
 
 func hash(e Entry) string {
@@ -140,13 +210,18 @@ func (l *Log) remember(e Entry) {
 	l.recent = append(l.recent, e)
 }
 
-// Append writes one entry and returns after it is on stable storage. After an error the entry is not in the log; where
+// Append writes one entry and, unless the log is lazy, returns after it is on stable storage. After an error the entry is not in the log; where
 // even that cannot be had, the log takes no more entries.
 func (l *Log) Append(_ context.Context, who, what, subject, outcome, detail string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file == nil {
 		return errors.New("audit log is closed")
+	}
+	if l.cfg.MaxBytes > 0 && l.size >= l.cfg.MaxBytes {
+		if err := l.beginLocked(); err != nil {
+			return fmt.Errorf("cannot begin the next file of the audit log: %w", err)
+		}
 	}
 	e := Entry{
 		Seq: l.last.Seq + 1, At: l.clock().UTC().Truncate(time.Microsecond), Who: cut(who), What: cut(what), Subject: cut(subject),
@@ -158,7 +233,7 @@ func (l *Log) Append(_ context.Context, who, what, subject, outcome, detail stri
 		return fmt.Errorf("cannot write audit log: %w", err)
 	}
 	b = append(b, '\n')
-	if _, err = l.file.Write(b); err == nil {
+	if _, err = l.file.Write(b); err == nil && !l.cfg.Lazy {
 		err = l.file.Sync()
 	}
 	if err != nil {
@@ -170,8 +245,11 @@ func (l *Log) Append(_ context.Context, who, what, subject, outcome, detail stri
 		return fmt.Errorf("cannot write audit log: %w", err)
 	}
 	l.size += int64(len(b))
-	l.last = e
-	l.remember(e)
+	l.dirty = l.cfg.Lazy
+	if l.first == 0 {
+		l.first = e.Seq
+	}
+	l.take(e)
 	return nil
 }
 
@@ -195,7 +273,7 @@ func (l *Log) List(seq uint64, limit int, subject string) ([]Entry, error) {
 		}
 		defer file.Close()
 		entries = nil
-		if _, err := Verify(file, func(e Entry) { entries = append(entries, e) }); err != nil {
+		if _, err := (&Chain{}).File(file, func(e Entry) { entries = append(entries, e) }); err != nil {
 			return nil, fmt.Errorf("cannot read audit log: %w", err)
 		}
 	}
@@ -228,7 +306,11 @@ func (l *Log) Close() error {
 	if l.file == nil {
 		return nil
 	}
-	err := l.file.Close()
+	var err error
+	if l.dirty {
+		err = l.file.Sync()
+	}
+	err = errors.Join(err, l.file.Close())
 	l.file = nil
 	return err
 }
