@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/evenkeel/evenkeel/agent/confine"
+	"github.com/evenkeel/evenkeel/agent/traffic/agentcheck"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
@@ -37,15 +38,14 @@ var (
 // needs has the actions by name or, with a dot or colon at the end, by family. A name that is in no row keeps everything:
 // least privilege must not be bought with an action that works in tests alone.
 var needs = map[string]need{
-	"agentcheck.":   {keep: map[string]string{"CAP_DAC_OVERRIDE": "write the responder's file"}, anyFile: "the responder's folder may be made later"},
 	"cgroup.freeze": groupFiles,
-	"cpu.":     groupFiles,
-	"cpuset.":  groupFiles,
-	"io.":      groupFiles,
-	"memory.":  groupFiles,
-	"pids.":    groupFiles,
-	"unit.":    groupFiles, // systemd does it on the word of this user; a property that systemd forgot is written back here
-	"process.": tasks,
+	"cpu.":          groupFiles,
+	"cpuset.":       groupFiles,
+	"io.":           groupFiles,
+	"memory.":       groupFiles,
+	"pids.":         groupFiles,
+	"unit.":         groupFiles, // systemd does it on the word of this user; a property that systemd forgot is written back here
+	"process.":      tasks,
 	"process.oom": {
 		keep:  map[string]string{"CAP_SYS_RESOURCE": "lower an OOM score again", "CAP_DAC_OVERRIDE": "write files of other users' processes", "CAP_SYS_PTRACE": othersPrograms},
 		write: []string{"/proc"},
@@ -64,7 +64,14 @@ var needs = map[string]need{
 	"ipvs.":    network,
 	"nft.":     network,
 	"tc.":      network,
-	"nginx.":   {keep: map[string]string{"CAP_DAC_OVERRIDE": "write nginx' files", "CAP_KILL": "have nginx reload"}, anyFile: "nginx' files stand in the permissions", programs: "nginx -t"},
+	"nginx.": {
+		keep: map[string]string{
+			"CAP_DAC_OVERRIDE": "write nginx' files", "CAP_KILL": "have nginx reload", "CAP_CHOWN": "keep the owner of nginx' files",
+			"CAP_NET_BIND_SERVICE": "have nginx test a configuration with low ports", "CAP_SYS_PTRACE": othersPrograms,
+		},
+		anyFile: "nginx' files stand in the permissions", programs: "nginx -t",
+	},
+	"agentcheck.": {write: []string{agentcheck.DefaultDir}},
 }
 
 // needOf finds an action's row: the whole name, or the longest family that it belongs to.
@@ -135,6 +142,9 @@ func (e *engine) confinement(s Settings) confine.Rules {
 	}
 	r := rulesFor(uses, cgroupMounts("/proc/self/mounts"))
 	r.Write = append(r.Write, s.State, s.Audit, filepath.Dir(s.Socket))
+	if s.AgentCheckDir != "" {
+		r.Write = append(r.Write, s.AgentCheckDir)
+	}
 	slices.Sort(r.Write)
 	r.Write = slices.Compact(r.Write)
 	return r

@@ -40,14 +40,12 @@ func (r *reader) trafficSettings(m fields, s *Settings) {
 }
 
 // trafficTargets are the keys of a target, in a permissions file, that steers traffic.
-var trafficTargets = []string{"port", "haproxy", "nginx", "ipvs", "interface", "agentCheck"}
+var trafficTargets = []string{"haproxy", "nginx", "ipvs", "interface", "agentCheck"}
 
 // trafficTarget reads such a target; the zero one where the mapping names another kind.
 func (r *reader) trafficTarget(m fields) command.Target {
 	var t command.Target
 	switch {
-	case m.has("port"):
-		t.Port = r.text(m, "port")
 	case m.has("haproxy"):
 		p := r.mapping(m.at("haproxy"), "haproxy", "socket", "backend", "server")
 		t.HAProxy = &command.HAProxyServer{Socket: r.text(p, "socket"), Backend: r.text(p, "backend"), Server: r.text(p, "server")}

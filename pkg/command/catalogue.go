@@ -58,9 +58,7 @@ type Spec struct {
 	Title string
 }
 
-var catalogue = slices.SortedFunc(slices.Values(slices.Concat(hostActions, trafficActions)), func(a, b Spec) int {
-	return strings.Compare(a.Name, b.Name)
-})
+var catalogue = slices.Concat(hostActions, trafficActions)
 
 var hostActions = []Spec{
 	{

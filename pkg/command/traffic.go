@@ -143,7 +143,7 @@ func parseTraffic(kind, rest string) (Target, error) {
 	case "agent-check":
 		t.AgentCheck = rest
 	default:
-		return t, fmt.Errorf("expected unit/, cgroup/, process/, port/, check/, haproxy/, nginx/, ipvs/, interface/, agent-check/ or host")
+		return t, fmt.Errorf("expected unit/, cgroup/, process/, port/, check/, sysctl/, place/, haproxy/, nginx/, ipvs/, interface/, agent-check/ or host")
 	}
 	return t, nil
 }
