@@ -155,13 +155,10 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	hosts := newFleet(c.clock, compiled, c.log)
 	d.fleet, d.keeper, d.roster = hosts, keeper, members
-	if d.changes, err = openChanges(ctx, engine, d.ids, c.log); err != nil {
+	if err := d.openLogs(ctx, engine); err != nil {
 		return err
 	}
 	hosts.changed = d.changes.observed
-	if d.reviews, err = openReviews(ctx, engine, d.ids); err != nil {
-		return err
-	}
 
 	// The samples. Open replays what the last run left in the log.
 	samples, err := store.Open(ctx, store.Config{

@@ -32,6 +32,15 @@ type reviewLog struct {
 	all     []picture.Confirmation // oldest first
 }
 
+// openLogs reads what was changed, and what was reviewed.
+func (d *decider) openLogs(ctx context.Context, store state.Store) (err error) {
+	if d.changes, err = openChanges(ctx, store, d.ids, d.log); err != nil {
+		return err
+	}
+	d.reviews, err = openReviews(ctx, store, d.ids)
+	return err
+}
+
 func openReviews(ctx context.Context, store state.Store, ids *ids) (*reviewLog, error) {
 	l := &reviewLog{store: store, ids: ids}
 	all, _, err := store.List(ctx, reviewPrefix)

@@ -126,11 +126,8 @@ func newWorld(t *testing.T, store *state.Memory, text string, folder ...string) 
 	must(err)
 	w.fleet = newFleet(time.Now, compiled, log)
 	d.fleet, d.keeper, d.roster = w.fleet, w.keeper, w.roster
-	d.changes, err = openChanges(ctx, store, d.ids, log)
-	must(err)
+	must(d.openLogs(ctx, store))
 	w.fleet.changed = d.changes.observed
-	d.reviews, err = openReviews(ctx, store, d.ids)
-	must(err)
 	trail, err := audit.Open(t.TempDir(), time.Now)
 	must(err)
 	w.executor, err = remedy.New(remedy.Config{
