@@ -2,6 +2,7 @@ package collector
 
 import (
 	"log/slog"
+	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -234,7 +235,8 @@ func (f *fleet) Known(name string) bool {
 	return h.connected && f.clock().Sub(h.heard) <= h.silentAfter() && !h.sampled.IsZero()
 }
 
-// Last returns the newest value of a signal of a host.
+// Last returns the newest value of a signal of a host. Where a component is asked about and the signal is one of units, it is
+// that of the unit or cgroup that the component runs in.
 func (f *fleet) Last(name, signal, subject string) (float64, bool) {
 	h := f.known(name)
 	if h == nil {
@@ -243,7 +245,19 @@ func (f *fleet) Last(name, signal, subject string) (float64, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p, ok := h.engine.Last(signal, subject)
+	if place := h.places[subject]; !ok && place.Cgroup != "" {
+		p, ok = h.engine.Last(signal, unitLabel(place.Cgroup))
+	}
 	return p.Value, ok
+}
+
+// unitLabel is how agents name the unit of a cgroup: by its last part where that is a unit of systemd, else by its path.
+func unitLabel(cgroup string) string {
+	switch name := path.Base(cgroup); path.Ext(name) {
+	case ".service", ".scope", ".slice", ".socket", ".mount", ".swap":
+		return name
+	}
+	return cgroup
 }
 
 // Verdict returns the state of a detector on the host itself.

@@ -647,7 +647,7 @@ func TestActorPlugin(t *testing.T) {
 	script := strings.ReplaceAll(knobScript, "STORE", dir)
 	rig.Write(t, exe, script)
 	declared := func(content string) string {
-		return fmt.Sprintf("plugins:\n  - {name: knob, exe: %s, sha256: %x, user: '0', get: [get, '{target}'], set: [set, '{target}', '{value}'], timeout: 20s}\n", exe, sha256.Sum256([]byte(content)))
+		return fmt.Sprintf("plugins:\n  - {name: knob, exe: %s, sha256: %x, user: '0', get: [get, '{target}'], set: [set, '{target}', '{value}'], timeout: 10s}\n", exe, sha256.Sum256([]byte(content)))
 	}
 	target := func(name string) command.Target { return command.Target{Unit: name + ".service"} }
 	store := func(name string) string { return filepath.Join(dir, "unit_"+name+".service") }

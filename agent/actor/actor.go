@@ -10,7 +10,8 @@
 //
 // It refuses to run programs that a command has a part in, to take authority from anybody but the permissions file, and to
 // act when that file could have been written by others. It opens one unix socket. Run owns its goroutines: the loop,
-// which alone touches the engine, the acceptor, and two for each peer.
+// which alone touches the engine, the acceptor, two for each peer, and while the host is written one that looks for the
+// kill file.
 package actor
 
 import (
@@ -112,6 +113,7 @@ func (a *Actor) Run(ctx context.Context) error {
 	}
 	work := context.WithoutCancel(ctx) // taking back goes on while stopping
 	a.engine = newEngine(a.cfg, a.emit)
+	a.engine.untilKilled = a.untilKilled
 	if a.engine.trail, err = openTrail(a.cfg.Audit, a.cfg.Clock().Wall, a.cfg.Log); err != nil {
 		return err
 	}
@@ -129,6 +131,7 @@ func (a *Actor) Run(ctx context.Context) error {
 		rep, err := confine.Apply(a.engine.confinement(a.cfg.Settings))
 		if err != nil {
 			listener.Close()
+			a.engine.revertAll(work, "the actor could not start")
 			return fmt.Errorf("the actor does not run with more than it needs: %w", err)
 		}
 		a.engine.confined = &rep
@@ -246,6 +249,28 @@ func (a *Actor) emit(r command.Result) {
 	}
 }
 
+// untilKilled returns a context that ends when the kill file appears: the loop, which looks for it, waits meanwhile.
+func (a *Actor) untilKilled(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		ticker := time.NewTicker(beat)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if killFileThere(a.cfg.KillFile) != "" {
+					cancel()
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(); <-gone }
+}
+
 // tell sends the report to the agent if it says anything new.
 func (a *Actor) tell() {
 	if a.primary == nil || a.primary.ended() {
@@ -299,7 +324,8 @@ func RevertOffline(ctx context.Context, cfg Config, id string) ([]command.Result
 	var settled []command.Result
 	e := newEngine(a.cfg, func(r command.Result) { settled = append(settled, r) })
 	if e.trail, err = openTrail(a.cfg.Audit, a.cfg.Clock().Wall, a.cfg.Log); err != nil {
-		return nil, err
+		a.cfg.Log.Error("what is taken back now is not in the audit log", "error", err) // a full disk must not hold a host
+		e.trail = nil
 	}
 	defer func() { e.trail.close(a.cfg.Clock().Wall) }()
 	e.who = owner

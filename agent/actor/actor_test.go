@@ -70,6 +70,24 @@ func TestLoopEndsLeases(t *testing.T) {
 	})
 }
 
+// A write that waits for others, as for a job of systemd, is called off by the kill file and taken back.
+func TestKillFileCallsOffAWrite(t *testing.T) {
+	bubble(t, func(a *Actor, r *rig, call func(*agentv1.ActorFrame)) {
+		r.e.untilKilled = a.untilKilled
+		r.world.hang = true
+		call(commandFrame(r.sign(r.command("a", 50))))
+		r.wantValue("a", 50)
+		<-time.After(20 * time.Second)
+		synctest.Wait()
+		r.wantValue("a", 50) // it still waits
+		if err := os.WriteFile(a.cfg.KillFile, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.pass(500 * time.Millisecond)
+		r.wantValue("a", 100)
+	})
+}
+
 func TestLoopObeysTheKillFile(t *testing.T) {
 	bubble(t, func(a *Actor, r *rig, call func(*agentv1.ActorFrame)) {
 		call(commandFrame(r.sign(r.command("a", 50))))

@@ -44,8 +44,10 @@ func TestDeclared(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for _, a := range []command.Action{
-		{Name: "plugin:cache-share"}, {Name: "plugin:cache-share", Target: command.Target{Port: "80/tcp"}},
-		{Name: "sysctl", Target: command.Target{Sysctl: "net.core.somaxconn"}}, {Name: "file.relief", Target: command.Target{Place: "old-logs"}},
+		{Name: "plugin:cache-share"},
+		{Name: "plugin:cache-share", Target: command.Target{Port: "80/tcp"}},
+		{Name: "sysctl", Target: command.Target{Sysctl: "net.core.somaxconn"}},
+		{Name: "file.relief", Target: command.Target{Place: "old-logs"}},
 	} {
 		if _, ok := p.Grant(a); !ok {
 			t.Errorf("%s is not granted", a.Resource())

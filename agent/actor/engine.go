@@ -45,6 +45,8 @@ type engine struct {
 	trail       *trail                     // nil: nothing is kept beside the journal
 	confined    *confine.Report            // nil: this process gave up nothing
 	unable      func(action string) string // why this process cannot do it; nil: it can do everything
+	// untilKilled bounds a write by the kill file, for those that wait for others to act; nil: nothing bounds it.
+	untilKilled func(context.Context) (context.Context, func())
 
 	who       string // on whose word the step in hand is taken, for the trail; empty: the actor's own
 	j         *journal
@@ -269,7 +271,12 @@ func (e *engine) apply(ctx context.Context, c command.Command, env command.Envel
 		e.unsaved(c, env, err)
 		return
 	}
-	state, text, err := a.Write(ctx, l.change())
+	writing, written := ctx, func() {}
+	if e.untilKilled != nil {
+		writing, written = e.untilKilled(ctx)
+	}
+	state, text, err := a.Write(writing, l.change())
+	written()
 	l.State = state
 	if l.Once {
 		e.doneOnce(l, c.Reason, text, err)
@@ -672,6 +679,9 @@ func (e *engine) report() command.ActorReport {
 		Revoked: slices.Clone(e.s.Revoked),
 	}
 	for _, k := range e.perm.Trust.Approvers {
+		if slices.Contains(e.perm.Trust.Revoked, command.KeyID(k)) {
+			continue
+		}
 		r.Approvers = append(r.Approvers, command.FormatPublicKey(k))
 	}
 	for _, g := range e.perm.Actions {

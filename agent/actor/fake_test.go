@@ -82,6 +82,7 @@ type world struct {
 	fail    error         // of every write and restore
 	lazy    bool          // writes have no effect
 	onWrite func(v int64)
+	hang    bool // writes wait until they are called off
 }
 
 func newWorld(targets ...string) *world {
@@ -112,12 +113,19 @@ func (w *world) Prior(_ context.Context, t command.Target) (actuator.State, erro
 	return actuator.State{Text: strconv.FormatInt(v, 10), Value: v, Knobs: []string{"file/" + t.String()}}, nil
 }
 
-func (w *world) Write(_ context.Context, c actuator.Change) (actuator.State, string, error) {
+func (w *world) Write(ctx context.Context, c actuator.Change) (actuator.State, string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.burn()
 	if w.fail != nil {
 		return c.State, "", w.fail
+	}
+	if w.hang {
+		w.values[c.Target.String()] = c.Value()
+		w.mu.Unlock()
+		<-ctx.Done()
+		w.mu.Lock()
+		return c.State, "", ctx.Err()
 	}
 	if w.onWrite != nil {
 		w.onWrite(c.Value())

@@ -11,6 +11,9 @@ import (
 // MaxSkew is how far this host's clock may stand from the collector's before time-bound commands are refused.
 const MaxSkew = 2 * time.Second
 
+// MaxValid is the longest time from a command's issue to its expiry. A command that somebody holds back must not stay good.
+const MaxValid = 10 * time.Minute
+
 // killKey is the resource of kill and lift commands.
 const killKey = "actor:kill"
 
@@ -135,6 +138,9 @@ func (v View) time(c command.Command) *command.Refusal {
 	}
 	if ahead := c.Issued.Sub(v.Received.Wall); ahead > MaxSkew {
 		return command.Refuse(command.ReasonNotYetValid, "command was issued %s ahead of this host's clock", ahead.Round(time.Millisecond))
+	}
+	if valid := c.Expires.Sub(c.Issued); valid > MaxValid {
+		return command.Refuse(command.ReasonDenied, "command is good for %s from its issue: this actor takes at most %s", valid, shortDuration(MaxValid))
 	}
 	waited := v.Now.Boot - v.Received.Boot
 	if late := v.Now.Wall.Sub(c.Expires); late >= 0 {

@@ -40,6 +40,8 @@ func TestJudge(t *testing.T) {
 		"revert though the clock was set": {func(s *setup) { asRevert(s.command); holdLease(s.view, LeaseView{}); s.view.Stepped = time.Hour }, ""},
 		"issued in the future":            {func(s *setup) { s.command.Issued = epoch.Add(3 * time.Second) }, command.ReasonNotYetValid},
 		"issued within the skew":          {func(s *setup) { s.command.Issued = epoch.Add(time.Second) }, ""},
+		"good for too long":               {func(s *setup) { s.command.Expires = epoch.Add(MaxValid + time.Second) }, command.ReasonDenied},
+		"good for as long as may be":      {func(s *setup) { s.command.Expires = epoch.Add(MaxValid) }, ""},
 		"expired by the wall":             {func(s *setup) { s.view.Now.Wall = s.command.Expires }, command.ReasonExpired},
 		"a millisecond to go":             {func(s *setup) { s.view.Now.Wall = s.command.Expires.Add(-time.Millisecond) }, ""},
 		"expired by the boot clock":       {func(s *setup) { s.view.Now.Boot += time.Minute }, command.ReasonExpired},

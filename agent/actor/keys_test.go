@@ -360,3 +360,23 @@ func TestTrailOfTheSocket(t *testing.T) {
 		t.Errorf("%d lines about frames in\n%s", denied, text)
 	}
 }
+
+// Where the audit log cannot be had, what is held is taken back all the same.
+func TestRevertWithoutTrail(t *testing.T) {
+	r := keyRig(t)
+	r.want(r.send(r.command("a", 50)), command.Applied, "")
+	r.e.j.close()
+	dir := filepath.Join(r.dir, "audit")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file where the folder should be
+		t.Fatal(err)
+	}
+	cfg := Config{
+		Settings: Settings{Host: "web1", State: r.dir, Permissions: filepath.Join(r.dir, "permissions.yaml")}, Actuators: r.e.actuators,
+		Clock: func() Moment { return r.now }, BootID: r.boot,
+	}
+	results, err := RevertOffline(t.Context(), cfg, "")
+	if err != nil || len(results) != 1 || results[0].Phase != command.Reverted {
+		t.Fatalf("%+v %v", results, err)
+	}
+	r.wantValue("a", 100)
+}

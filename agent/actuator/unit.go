@@ -38,7 +38,7 @@ const (
 	Restart Verb = "restart"
 )
 
-// jobPatience is how long a job is waited for. Nothing else is done by an actor meanwhile, its kill switch included.
+// jobPatience is how long a job is waited for. An actor does nothing else meanwhile, but a kill file calls it off.
 const jobPatience = 10 * time.Second
 
 // Unit is unit.start, unit.stop or unit.restart. systemd's answer is not believed: what counts is that the service then
@@ -141,6 +141,8 @@ func (u *Unit) job(ctx context.Context, verb Verb, unit string) (UnitStatus, err
 	defer cancel()
 	result, err := u.run.Job(limited, verb, unit)
 	switch {
+	case errors.Is(err, context.Canceled):
+		return UnitStatus{}, fmt.Errorf("the %s of unit %s was called off while systemd was at it", verb, unit)
 	case errors.Is(err, context.DeadlineExceeded):
 		return UnitStatus{}, fmt.Errorf("systemd has not ended the %s of unit %s within %s; it goes on", verb, unit, jobPatience)
 	case err != nil:

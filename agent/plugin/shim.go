@@ -87,8 +87,12 @@ func Shim() error {
 		which int
 		most  uint64
 	}{
-		{unix.RLIMIT_CPU, o.CPU}, {unix.RLIMIT_CORE, 0}, {unix.RLIMIT_FSIZE, 16 << 20}, {unix.RLIMIT_NOFILE, 64},
-		{unix.RLIMIT_MEMLOCK, 0}, {unix.RLIMIT_AS, uint64(o.Memory)}, // the last: nothing may be allocated after it
+		{unix.RLIMIT_CPU, o.CPU},
+		{unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_FSIZE, 16 << 20},
+		{unix.RLIMIT_NOFILE, 64},
+		{unix.RLIMIT_MEMLOCK, 0},
+		{unix.RLIMIT_AS, uint64(o.Memory)}, // the last: nothing may be allocated after it
 	} {
 		if err := unix.Setrlimit(l.which, &unix.Rlimit{Cur: l.most, Max: l.most}); err != nil {
 			return fmt.Errorf("limit %d: %w", l.which, err)

@@ -2,8 +2,10 @@ package remedy_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +46,8 @@ type rig struct {
 
 	report *command.ActorReport // of the actor, where it is not that of two
 	steps  []remedy.Step        // of the runbook, where they are not those of policy
+	key    ed25519.PrivateKey   // of the approver without whom the actor applies nothing; nil: it asks for none
+	bare   string               // an apply command that came without the approver's signature
 
 	exec   *remedy.Executor
 	cancel context.CancelFunc
@@ -184,8 +188,13 @@ func (r *rig) Send(_ string, e command.Envelope) error {
 	case c.Kind == command.Apply && r.refuse != "":
 		say(command.Refused, r.refuse)
 	case c.Kind == command.Apply:
+		if r.key != nil && !slices.ContainsFunc(e.Signatures, func(s command.Signature) bool { return s.KeyID == command.KeyID(public(r.key)) }) {
+			r.bare = c.ID
+		}
 		r.applies[c.ID]++
-		r.leases[c.ID] = now.Add(c.Lease)
+		if c.Lease > 0 {
+			r.leases[c.ID] = now.Add(c.Lease)
+		}
 		say(command.Accepted, "")
 		say(command.Applied, "")
 	case c.Kind == command.Renew:

@@ -57,8 +57,8 @@ func (a *Action) approvedByKey(at time.Time, in Approved) ([]Effect, bool) {
 	return []Effect{SendCommand, NoteStarted}, true
 }
 
-// validFor is how long the action's command may wait to be executed: for its approver, and then on its way.
-func (a *Action) validFor() time.Duration {
+// ValidFor is how long the action's command may wait to be executed: for its approver, and then on its way.
+func (a *Action) ValidFor() time.Duration {
 	if a.NeedsKey {
 		return approvalTime + validFor(a.Proposal.Risk)
 	}

@@ -364,7 +364,8 @@ func TestPlanTakesEveryAction(t *testing.T) {
 		if c.want != 0 {
 			want = c.want
 		}
-		if a := p.Proposal.Action; !a.Target.Equal(c.target) || a.Value != want || p.Proposal.Risk != spec.Risk || (p.Proposal.Lease == 0) != (spec.Risk == command.R3) {
+		if a := p.Proposal.Action; !a.Target.Equal(c.target) || a.Value != want || p.Proposal.Risk != spec.Risk || (p.Proposal.Lease == 0) != spec.Once() ||
+			(p.Proposal.Release == command.Release{}) != (spec.Min == spec.Max || spec.Once()) {
 			t.Errorf("%s: %+v, want %s and %d", c.step.Action, p.Proposal, c.target, want)
 		}
 	}

@@ -16,31 +16,37 @@ import (
 
 // Random outages, restarts, lost writes, duplicated and delayed results, approvals and kills. Whatever their order: no
 // step is signed or executed twice, nothing is signed while the host is unknown or its verdict is, two actions never run
-// on the host at once, no lease outlives its length without a renewal, and in the end nothing is held.
+// on the host at once, no lease outlives its length without a renewal, and in the end nothing is held. What needs an
+// approver's key never reaches the host without it.
 func TestExecutorProperties(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{
 			"pass", "pass", "pass", "pass", "long", "cut", "mend", "restart", "dead", "alive", "relief", "pain", "calm", "overload", "unknown",
-			"unseen", "seen", "lose before", "ledger back", "lose after", "ledger back", "duplicate", "kill", "lift", "cancel", "batch ends", "batch begins",
+			"unseen", "seen", "lose before", "ledger back", "lose after", "ledger back", "duplicate", "kill", "lift", "cancel", "batch ends", "batch begins", "sign", "sign",
 		}), 1, 40).Draw(t, "steps")
+		action := rapid.SampledFrom([]string{"", "", "unit.stop", "unit.restart"}).Draw(t, "action")
 		mode := rapid.SampledFrom([]remedy.Mode{remedy.Auto, remedy.Auto, remedy.Approve}).Draw(t, "mode")
-		if err := scenario(outer, steps, mode); err != "" {
+		if err := scenario(outer, steps, mode, action); err != "" {
 			t.Fatal(err)
 		}
 	})
 }
 
 // scenario plays the steps in a bubble and returns what went wrong.
-func scenario(t *testing.T, steps []string, mode remedy.Mode) (wrong string) {
-	synctest.Test(t, func(*testing.T) { wrong = play(steps, mode) })
+func scenario(t *testing.T, steps []string, mode remedy.Mode, action string) (wrong string) {
+	synctest.Test(t, func(*testing.T) { wrong = play(steps, mode, action) })
 	return wrong
 }
 
-func play(steps []string, mode remedy.Mode) string {
+// play takes the runbook's steps, or one action that needs an approver's key.
+func play(steps []string, mode remedy.Mode, action string) string {
 	ledger := &flaky{Store: state.NewMemory()}
 	r := &watchful{rig: newRig(ledger)}
 	r.since = time.Now()
+	if action != "" {
+		r.rig.key = r.keyed(action, false)
+	}
 	fail := func(a ...any) { panic(a) }
 	r.begin(fail)
 	var old []command.Result
@@ -82,6 +88,12 @@ func play(steps []string, mode remedy.Mode) string {
 		case "duplicate":
 			for _, o := range old {
 				_ = r.exec.Result(ctx, "a", o)
+			}
+		case "sign":
+			for _, a := range r.exec.Actions() {
+				if body := a.Body(); body != nil && r.key != nil {
+					_, _ = r.exec.ApproveWithKey(ctx, a.ID, a.Hash, "ann", public(r.key), command.Approve(body, r.key).Sig)
+				}
 			}
 		case "kill", "lift":
 			_, _ = r.exec.SetKillSwitch(ctx, s == "kill", "ann", "test")
@@ -177,6 +189,9 @@ func (w *watchful) check() string {
 		if n > 1 {
 			return "executed twice: " + id
 		}
+	}
+	if w.bare != "" {
+		return "applied without its approver: " + w.bare
 	}
 	if w.seen == nil {
 		w.seen = map[string]remedy.State{}

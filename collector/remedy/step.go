@@ -29,16 +29,17 @@ func firstStep(s *Situation, c, p *Contender) (proposal *Proposal, limitable boo
 				if permission.MaxLease > 0 {
 					lease = min(lease, permission.MaxLease)
 				}
-				if spec.Risk >= command.R3 {
+				if spec.Once() {
 					lease = 0 // there is nothing to end
 				}
 				out := &Proposal{
 					Action: action, Component: c.Component, Risk: spec.Risk, Lease: lease, Verify: step.Verify,
 					Former: Former{Cores: c.Cores, Delay: c.Delay},
 				}
-				// A host bounds the length of a release as it bounds a lease: one that would be too long is given up.
+				// A host bounds the length of a release as it bounds a lease: one that would be too long is given up. What has
+				// one value only has no way between that and nothing.
 				out.Release = s.Policy.Times.Release
-				if r := out.Release; r.Step <= 0 || spec.Risk >= command.R3 || permission.MaxLease > 0 && r.Every > permission.MaxLease/time.Duration((100+r.Step-1)/r.Step) {
+				if r := out.Release; r.Step <= 0 || spec.Min == spec.Max || spec.Once() || permission.MaxLease > 0 && r.Every > permission.MaxLease/time.Duration((100+r.Step-1)/r.Step) {
 					out.Release = command.Release{}
 				}
 				if p != nil {

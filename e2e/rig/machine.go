@@ -55,14 +55,18 @@ func RunInside(tests map[string]func(*testing.T)) {
 }
 
 // stock puts the test program and bin/ into a machine's root.
-func stock(t testing.TB, root string) {
+func stock(t testing.TB, root, inside string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	Copy(t, self, filepath.Join(root, Inside, "e2e.test"))
-	Copy(t, Binary(t, "evenkeel-actor"), filepath.Join(root, Inside, "bin", "evenkeel-actor"))
+	for _, name := range []string{"evenkeel-actor", "evenkeel-agent", "evenkeel-collector", "evenkeel"} {
+		if name == "evenkeel-actor" || inside == "approval" { // the others are large, and a machine's memory is not
+			Copy(t, Binary(t, name), filepath.Join(root, Inside, "bin", name))
+		}
+	}
 }
 
 // unneeded are units that only cost time in a machine that lives for a minute on an emulated CPU.
@@ -82,7 +86,7 @@ func debian(t testing.TB, inside, controller string) string {
 	root := filepath.Join(Folder(t), "root")
 	Cached(t, "root/.complete")
 	Must(t, "cp", "-a", filepath.Dir(Cached(t, "root/.complete")), root)
-	stock(t, root)
+	stock(t, root, inside)
 	Copy(t, Binary(t, "evenkeel-actor"), filepath.Join(root, "usr/bin/evenkeel-actor"))
 	Copy(t, Binary(t, "evenkeel-agent"), filepath.Join(root, "usr/bin/evenkeel-agent"))
 	units, err := filepath.Glob(filepath.Join(Root(t), "packaging/systemd/*.service"))
@@ -306,7 +310,7 @@ var library = regexp.MustCompile(`/\S+\.so\S*`)
 func plainVM(t testing.TB, tests, environment string, patience time.Duration, more func(root string)) {
 	t.Helper()
 	root := filepath.Join(Folder(t), "root")
-	stock(t, root)
+	stock(t, root, "")
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		t.Fatal(err)

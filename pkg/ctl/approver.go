@@ -178,7 +178,7 @@ func (a *app) signApproval(x *operatorv1.Action, key ed25519.PrivateKey, hash st
 		return nil, &exitError{ExitRefused, fmt.Sprintf("not signed: the command's hash is %s now", is)}
 	}
 	w := a.Err
-	fmt.Fprintf(w, "The command, as its own bytes say:\n  host     %s\n  does     %s\n  on       %s\n", c.Host, doing(c), c.Action.Target)
+	fmt.Fprintf(w, "The command, as its own bytes say:\n  host     %s\n  does     %s\n  on       %s\n", printable(c.Host), doing(c), printable(c.Action.Target.String()))
 	fmt.Fprintf(w, "  risk     %s\n  for      %s\n  good     until %s\n  because  %s\n  sha256   %s\n", command.EffectiveRisk(c), leaseText(c), c.Expires.UTC().Format("2006-01-02 15:04:05 UTC"),
 		dash(printable(c.Reason)), is)
 	fmt.Fprintf(w, "Signed with key %s it is carried out.\n", command.KeyID(public))

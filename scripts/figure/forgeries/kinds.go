@@ -319,6 +319,8 @@ func (h *host) kinds(first command.Envelope) []*kind {
 	signed("issued in an hour", command.ReasonNotYetValid, func(c *command.Command) { c.Issued, c.Expires = now.Add(time.Hour), now.Add(2*time.Hour) })
 	signed("issued in five seconds", command.ReasonNotYetValid, func(c *command.Command) { c.Issued = time.Now().Add(5 * time.Second) })
 
+	signed("good for a day", command.ReasonDenied, func(c *command.Command) { c.Expires = c.Issued.Add(24 * time.Hour) })
+
 	// Again, and out of order.
 	add("the same bytes again, after it was taken back", repeated, func() (command.Envelope, error) { return first, nil })
 	signed("a used id with another value", command.ReasonReplayed, func(c *command.Command) { c.ID, c.Action.Value = firstBody.ID, 60 })
