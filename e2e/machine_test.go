@@ -44,7 +44,9 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 }
 
 // insides are the tests that run inside a machine.
-var insides = map[string]func(*testing.T){"approval": insideApproval, "drop-ins": insideDropIns, "ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic, "units": insideUnits}
+var insides = map[string]func(*testing.T){
+	"approval": insideApproval, "drop-ins": insideDropIns, "ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic, "units": insideUnits,
+}
 
 const batchUnit = `[Service]
 ExecStart=%s/e2e.test

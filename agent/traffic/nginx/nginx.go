@@ -156,6 +156,7 @@ func (w weights) renew(ctx context.Context) error {
 	if err := w.nginx.reload(); err != nil {
 		return fmt.Errorf("cannot reload nginx: %w", err)
 	}
+	called := ctx
 	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
 	every := time.NewTicker(look)
@@ -163,6 +164,9 @@ func (w weights) renew(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			if called.Err() != nil {
+				return called.Err()
+			}
 			return command.Refuse(command.ReasonNoEffect, "nginx has not changed its workers within %s: see its error log", reloadPatience)
 		case <-every.C:
 		}
