@@ -75,6 +75,54 @@ func TestMaintenanceOfAComponentBlocksShedding(t *testing.T) {
 	})
 }
 
+// Where maintenance leaves too few members, the service is down as planned: nobody is called. A member that fails beside it is
+// another matter.
+func TestTooFewMembersInMaintenanceMute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pool = `
+---
+apiVersion: evenkeel/v1
+kind: Component
+metadata: {name: pool}
+spec: {hosts: {names: [x, y, z]}, unit: pool.service, health: {rule: quorum, quorum: {need: 2}}}
+---
+apiVersion: evenkeel/v1
+kind: Service
+metadata: {name: search}
+spec: {title: Search, criticality: 2, owner: team/on-site, dependsOn: [{ref: component/pool}]}
+`
+		work := strings.Replace(firstMinute, "REF", "host/x, host/y", 1)
+		for _, host := range []string{"x", "y", "z"} {
+			work = "\n---\napiVersion: evenkeel/v1\nkind: Host\nmetadata: {name: " + host + "}\nspec: {}\n" + work
+		}
+		w := newWorld(t, state.NewMemory(), shopMap+pool+work)
+		defer w.stop()
+		a := w.shop()
+		set := func(ref, level string) {
+			t.Helper()
+			h, err := w.signals().Check(t.Context(), ref, level, "", "1h", "ann", "seen on site")
+			if err == nil {
+				err = w.signals().Set(t.Context(), h)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, member := range []string{"x", "y", "z"} {
+			set("component/pool@"+member, "ok")
+		}
+		a.run(10)
+		if w.level("service/search") != "critical" || len(w.incidents()) != 0 {
+			t.Fatalf("in maintenance search is %s, incidents %+v", w.level("service/search"), w.incidents())
+		}
+		set("component/pool@z", "critical")
+		a.run(10)
+		if n := len(w.incidents()); n != 1 {
+			t.Fatalf("with a member that failed: incidents %+v", w.incidents())
+		}
+	})
+}
+
 // The history says that the time of a service was planned, from the beginning of its maintenance to the end.
 func TestMaintenanceOfAServiceIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
