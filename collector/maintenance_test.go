@@ -79,22 +79,34 @@ func TestMaintenanceOfAComponentBlocksShedding(t *testing.T) {
 // another matter.
 func TestTooFewMembersInMaintenanceMute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const pool = `
+		pool := ""
+		for _, name := range []string{"x", "y", "z"} {
+			pool += strings.ReplaceAll(`
+---
+apiVersion: evenkeel/v1
+kind: Host
+metadata: {name: NAME}
+spec: {}
 ---
 apiVersion: evenkeel/v1
 kind: Component
-metadata: {name: pool}
-spec: {hosts: {names: [x, y, z]}, unit: pool.service, health: {rule: quorum, quorum: {need: 2}}}
+metadata: {name: index-NAME}
+spec: {hosts: {names: [NAME]}, unit: index.service}
+`, "NAME", name)
+		}
+		pool += `
 ---
 apiVersion: evenkeel/v1
 kind: Service
 metadata: {name: search}
-spec: {title: Search, criticality: 2, owner: team/on-site, dependsOn: [{ref: component/pool}]}
+spec:
+  title: Search
+  criticality: 2
+  owner: team/on-site
+  health: {rule: quorum, quorum: {need: 2}}
+  dependsOn: [{ref: component/index-x}, {ref: component/index-y}, {ref: component/index-z}]
 `
 		work := strings.Replace(firstMinute, "REF", "host/x, host/y", 1)
-		for _, host := range []string{"x", "y", "z"} {
-			work = "\n---\napiVersion: evenkeel/v1\nkind: Host\nmetadata: {name: " + host + "}\nspec: {}\n" + work
-		}
 		w := newWorld(t, state.NewMemory(), shopMap+pool+work)
 		defer w.stop()
 		a := w.shop()
@@ -108,14 +120,15 @@ spec: {title: Search, criticality: 2, owner: team/on-site, dependsOn: [{ref: com
 				t.Fatal(err)
 			}
 		}
-		for _, member := range []string{"x", "y", "z"} {
-			set("component/pool@"+member, "ok")
+		for _, name := range []string{"x", "y", "z"} {
+			set("component/index-"+name+"@"+name, map[bool]string{true: "ok", false: "critical"}[name == "z"])
 		}
+		set("service/search", "critical") // as its own measure sees it
 		a.run(10)
 		if w.level("service/search") != "critical" || len(w.incidents()) != 0 {
 			t.Fatalf("in maintenance search is %s, incidents %+v", w.level("service/search"), w.incidents())
 		}
-		set("component/pool@z", "critical")
+		set("component/index-z@z", "critical")
 		a.run(10)
 		if n := len(w.incidents()); n != 1 {
 			t.Fatalf("with a member that failed: incidents %+v", w.incidents())
