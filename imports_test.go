@@ -113,6 +113,7 @@ var pure = []string{
 	"collector/coverage",
 	"collector/effectiveness",
 	"collector/explain",
+	"collector/governor",
 	"collector/incident",
 	"collector/maptest",
 	"collector/outside",
@@ -123,6 +124,7 @@ var pure = []string{
 	"collector/recovery",
 	"collector/report",
 	"collector/servicemap",
+	"collector/shed",
 	"collector/simulate",
 	"collector/slo",
 	"collector/starter",
@@ -164,7 +166,7 @@ func TestAgentCannotAct(t *testing.T) {
 		t.Fatal("no agent/cmd/evenkeel-agent")
 	}
 	for _, dep := range agent.Deps {
-		for _, banned := range []string{module + "agent/actuator", module + "agent/plugin", module + "collector", "go.etcd.io/", "github.com/prometheus/prometheus", "github.com/hashicorp/memberlist"} {
+		for _, banned := range []string{module + "agent/actuator", module + "agent/traffic", module + "agent/plugin", module + "collector", "go.etcd.io/", "github.com/prometheus/prometheus", "github.com/hashicorp/memberlist"} {
 			if strings.HasPrefix(dep, banned) {
 				t.Errorf("the agent reaches %s", dep)
 			}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/evenkeel/evenkeel/collector/api"
 	"github.com/evenkeel/evenkeel/collector/incident"
-	"github.com/evenkeel/evenkeel/collector/ingest"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/reason"
@@ -286,7 +285,7 @@ func (b *backend) plan(e *api.Explanation, p *remedy.Plan) string {
 	for i := range p.Candidates {
 		c := &p.Candidates[i]
 		e.Candidates = append(e.Candidates, api.Candidate{
-			Component: c.Component, Host: p.Host, Contribution: c.Contribution(), Value: c.Value, Services: strings.Join(c.Services, ", "),
+			Component: c.Component, Host: p.Host, Contribution: c.Contribution(), Value: c.Value, Loss: c.Loss, Services: strings.Join(c.Services, ", "),
 			Why: c.Why, Action: c.Action, Limitable: c.Limitable, OnMap: c.OnMap, Chosen: c.Chosen,
 		})
 	}
@@ -532,20 +531,4 @@ func (b control) Simulate(_ context.Context, files []manifest.File, set map[stri
 		return nil, problems, nil
 	}
 	return reason.Answer("simulate", p, nil)
-}
-
-// metrics is the page of this process' own numbers.
-func (b *backend) metrics(in *ingest.Ingest, samples *store.Store, server *session.Server) *api.Metrics {
-	m := api.NewMetrics()
-	m.Gauge("evenkeel_session_connected_hosts", "Hosts with an open session.", func() float64 { return float64(server.Stats().Connected) })
-	m.Counter("evenkeel_session_opened_total", "Sessions opened since the start.", func() uint64 { return server.Stats().Opened })
-	m.Counter("evenkeel_session_refused_total", "Sessions refused since the start.", func() uint64 { return server.Stats().Refused })
-	m.Counter("evenkeel_session_overflows_total", "Sessions ended because the agent did not read what it was sent.", func() uint64 { return server.Stats().Overflows })
-	m.Counter("evenkeel_ingest_batches_total", "Batches taken in since the start.", func() uint64 { return in.Stats().Batches })
-	m.Counter("evenkeel_ingest_duplicate_batches_total", "Batches that were there already.", func() uint64 { return in.Stats().Duplicates })
-	m.Counter("evenkeel_ingest_samples_total", "Samples given to the store since the start.", func() uint64 { return in.Stats().Samples })
-	m.Counter("evenkeel_ingest_thinned_samples_total", "Samples left out between two of store.interval.", func() uint64 { return in.Stats().Thinned })
-	m.Gauge("evenkeel_store_series", "Series in memory.", func() float64 { return float64(samples.Stats().Series) })
-	m.Gauge("evenkeel_collector_start_time_seconds", "When this collector started, in seconds since 1970.", func() float64 { return float64(b.collector.started.UnixMilli()) / 1000 })
-	return m
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/cause"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
@@ -61,13 +62,16 @@ func (d *decider) causes(snapshot *servicemap.Snapshot, now time.Time) []inciden
 			for _, m := range graph.OnHost(h.name) {
 				on = append(on, m.Ref)
 			}
-			c.Impacts = d.impacts(snapshot, now, on...)
+			c.Impacts = d.impacts(snapshot, now, manifest.Ref(hostRef), on...)
 		}
 		out = append(out, c)
 		// What a crowded host does to a component is the host's, and opens no second incident; one that is open stays its own.
 		for _, component := range sortedKeys(members) {
 			v := members[component]
 			ref := servicemap.MemberRef(manifest.Ref(component), h.name)
+			if !graph.Has(ref) {
+				continue // it was renamed or deleted, and its agent has not heard of it yet
+			}
 			m := incident.Cause{Ref: string(ref), Host: h.name, Condition: incident.Good}
 			_, open := d.book.Of(now, m.Ref)
 			switch {
@@ -105,22 +109,44 @@ func evidence(v *overload.Verdict) string {
 	return strings.Join(texts, "; ")
 }
 
-// impacts returns the services above nodes, each once, and says which of them count within another.
-func (d *decider) impacts(snapshot *servicemap.Snapshot, now time.Time, refs ...manifest.Ref) []incident.Impact {
+// hitsOf traces a snapshot, once for all causes of a moment.
+func (d *decider) hitsOf(snapshot *servicemap.Snapshot) *cause.Hits {
+	if d.traced.of != snapshot {
+		d.traced.of, d.traced.hits = snapshot, cause.Trace(snapshot)
+	}
+	return d.traced.hits
+}
+
+// impacts returns the services that a cause hits by the rules of the map, each once, and says which of them count within another. Of a host
+// with what runs on it these are all services above it: it is crowded for each of them; but those that go on in spite of it, or are bad by
+// somebody else's doing, lose nothing by it.
+func (d *decider) impacts(snapshot *servicemap.Snapshot, now time.Time, ref manifest.Ref, on ...manifest.Ref) []incident.Impact {
 	graph := snapshot.Graph()
 	var services []manifest.Ref
-	for _, ref := range refs {
-		for _, service := range graph.ServicesAbove(ref) {
+	hit := map[manifest.Ref]bool{}
+	add := func(all []manifest.Ref) {
+		for _, service := range all {
 			if !slices.Contains(services, service) {
 				services = append(services, service)
 			}
 		}
 	}
+	hits := d.hitsOf(snapshot)
+	for _, part := range append(on, ref) {
+		by := hits.Of(part)
+		for _, service := range by {
+			hit[service] = true
+		}
+		if add(by); ref.Kind() == "host" {
+			add(graph.ServicesAbove(part))
+		}
+	}
+	slices.Sort(services)
 	var out []incident.Impact
 	for _, service := range services {
 		r, _ := snapshot.Range(service)
 		worth := snapshot.Worth(service, now)
-		i := incident.Impact{Service: string(service), Level: r.Low, Points: worth.Points}
+		i := incident.Impact{Service: string(service), Level: r.Low, Points: worth.Points, Spared: !hit[service]}
 		if worth.Priced {
 			i.Money, i.Currency = worth.Money.Float(), worth.Currency
 		}

@@ -76,6 +76,8 @@ func (c *Collector) Ready() <-chan struct{} { return c.ready }
 // AdminFile is the context file of the first admin, mode 0600. It is there once the collector is ready.
 func (c *Collector) AdminFile() string { return filepath.Join(c.cfg.State, "admin.json") }
 
+func (c *Collector) historyDir() string { return filepath.Join(c.cfg.State, "history") }
+
 // SigningRoot is what a host's permissions file pins: "ed25519:BASE64". Valid once the collector is ready.
 func (c *Collector) SigningRoot() string { return c.root }
 
@@ -122,7 +124,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		clock: c.clock, log: c.log, ids: newIDs(), ring: make(chan struct{}, 1), mapChange: newBell(), incidents: newFeed[incident.Incident](),
 		records: newRecords(engine, c.log), outside: newOutsiders(engine, c.cfg.Sources.Prometheus.Every, c.log), reachable: reachable, detail: func(string, time.Time) {},
 	}
-	past := filepath.Join(c.cfg.State, "history")
+	past := c.historyDir()
 	if d.history, err = history.Open(history.Config{Dir: past, Now: c.clock, Log: c.log, Sealed: sealMonth(d, trail, past)}); err != nil {
 		return err
 	}
@@ -153,7 +155,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	hosts := newFleet(c.clock, compiled, c.log)
 	d.fleet, d.keeper, d.roster = hosts, keeper, members
-	if d.changes, err = openChanges(ctx, engine, d.ids, c.log); err != nil {
+	if err := d.openLogs(ctx, engine); err != nil {
 		return err
 	}
 	hosts.changed = d.changes.observed
@@ -225,7 +227,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		Authenticate: b.authenticate, Audit: trail.Append, Ready: c.whyNotReady, Unavailable: func(err error) bool { return errors.Is(err, state.ErrUnavailable) },
 		Register: session.NewEnrolment(cluster, admission).Register, Metrics: b.metrics(intake, samples, server), Log: c.log, Clock: c.clock,
 		Resources: resources{b}, Hosts: hostsBackend{b}, Map: mapBackend{b}, Incidents: incidents{b}, Actions: actions{b}, Tokens: tokens{b},
-		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b}, Signals: signalsBackend{b}, Keys: ring,
+		Query: queries{b}, Control: control{b}, Reason: reasoner{b}, Changes: changes{b}, Reviews: reviews{b}, Signals: signalsBackend{b}, Keys: ring,
 	})
 	if err != nil {
 		return err

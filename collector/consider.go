@@ -11,6 +11,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/remedy"
+	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -65,6 +66,8 @@ func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 	s := remedy.Situation{At: now, Host: h.name, HostKnown: d.fleet.Known(h.name)}
 	graph, snapshot := d.health.Graph(), d.snapshot.Load()
 	_, s.Maintenance = snapshot.Maintenance(manifest.RefOf(manifest.KindHost, h.name))
+	losses, groups := d.marginal(h.name, now), d.groups(h.name)
+	s.Fleet = d.around.fleet
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.Actor = h.actor
@@ -80,13 +83,13 @@ func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 		if !ok {
 			continue
 		}
-		worth := graph.Value(m.Ref, now)
 		c := remedy.Contender{
-			Component: string(m.Component), Target: target, Cgroup: h.places[string(m.Component)].Cgroup,
-			Value: remedy.Value{Points: worth.Points},
+			Component: string(m.Component), Target: target, Cgroup: h.places[string(m.Component)].Cgroup, Value: valueOf(graph.Value(m.Ref, now)),
 		}
-		if worth.Priced {
-			c.Value.Money, c.Value.Currency = worth.Money.Float(), worth.Currency
+		c.Group = groups[m.Ref]
+		if loss := losses[m.Ref]; loss.Ranked {
+			v := valueOf(loss)
+			c.Loss = &v
 		}
 		_, c.Maintenance = snapshot.Maintenance(m.Ref)
 		for _, service := range graph.ServicesAbove(m.Ref) {
@@ -113,6 +116,32 @@ func (d *decider) situation(h *host, now time.Time) remedy.Situation {
 		})
 	}
 	return s
+}
+
+// marginal is what an hour without each of a host's components alone would cost, given what is held back elsewhere.
+func (d *decider) marginal(host string, now time.Time) map[manifest.Ref]servicemap.Value {
+	var parts, held []manifest.Ref
+	for _, m := range d.health.Graph().OnHost(host) {
+		parts = append(parts, m.Ref)
+	}
+	for _, x := range d.executor.Squeezed() {
+		if x.Host != host {
+			held = append(held, servicemap.MemberRef(manifest.Ref(x.Component), x.Host))
+		}
+	}
+	out := make(map[manifest.Ref]servicemap.Value, len(parts))
+	for i, v := range d.snapshot.Load().Marginal(parts, held, now) {
+		out[parts[i]] = v
+	}
+	return out
+}
+
+func valueOf(v servicemap.Value) remedy.Value {
+	out := remedy.Value{Points: v.Points}
+	if v.Priced {
+		out.Money, out.Currency = v.Money.Float(), v.Currency
+	}
+	return out
 }
 
 // targetOf is where a component runs; false for a component that is the host itself or is watched otherwise.

@@ -11,9 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/cause"
 	"github.com/evenkeel/evenkeel/collector/history"
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/overload"
+	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/collector/resource"
 	"github.com/evenkeel/evenkeel/collector/roster"
@@ -46,6 +48,7 @@ type decider struct {
 	records *records
 	history *history.Keeper
 	changes *changeLog
+	reviews *reviewLog
 	outside outsiders
 
 	inboxMu sync.Mutex
@@ -59,17 +62,28 @@ type decider struct {
 
 	// Owned by run's goroutine.
 	health   *servicemap.State
+	traced   traced
 	book     *incident.Book
 	silence  *overload.Silence
 	policies []policy
 	sent     map[string]watching // the watch list that a host has
 	asked    int
+	around   surroundings
+	budgets  budgets
+	costsAt  time.Time
+	unsound  map[manifest.Ref]bool // see restate
 }
 
 // sessions is what the decider says to agents.
 type sessions interface {
 	SendWatch(host string, watches []session.Watch) error
 	SendReach(host, id, other, address string) error
+}
+
+// traced is what the nodes of a snapshot hit, as far as it was asked for.
+type traced struct {
+	of   *servicemap.Snapshot
+	hits *cause.Hits
 }
 
 // watching is what a session was told to watch.
@@ -137,9 +151,11 @@ func (d *decider) load(ctx context.Context, store state.Store) error {
 func (d *decider) run(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	d.survey(d.clock())
 	for {
 		select {
 		case <-ctx.Done():
+			d.keepCosts(d.clock())
 			return nil
 		case <-d.ring:
 			d.inboxMu.Lock()
@@ -193,8 +209,15 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 	for _, a := range step.Ask {
 		d.probe(ctx, a)
 	}
+	d.survey(now)
 	d.tellOutside(now)
+	d.restate(now)
+	d.lookAtBudgets(now)
 	d.judge(now)
+	d.lookAtEdges(d.snapshot.Load(), now)
+	if now.Sub(d.costsAt) >= costsKept {
+		d.keepCosts(now)
+	}
 	for _, h := range d.fleet.all() {
 		d.consider(h, now)
 	}
@@ -274,11 +297,26 @@ func (d *decider) judge(now time.Time) {
 	snapshot := d.health.Snapshot()
 	old := d.snapshot.Swap(snapshot)
 	d.mapChange.ring()
-	d.history.Record(states(old, snapshot, now)...)
-	for _, i := range d.book.Observe(now, d.muted(now, snapshot, d.causes(snapshot, now))) {
+	d.noteStates(d.history.Record(states(picture.Stand(snapshot), snapshot.ServicesSince(old), now)...))
+	causes := append(d.causes(snapshot, now), d.budgetCauses(snapshot, now)...)
+	for _, i := range d.book.Observe(now, d.muted(now, snapshot, causes)) {
+		d.changed(i)
+	}
+	for _, i := range d.book.Withdraw(now, func(ref string) bool { return d.mayBeOn(snapshot.Graph(), manifest.Ref(ref)) }) {
 		d.changed(i)
 	}
 	d.noteGaps(snapshot, now)
+}
+
+// costsKept is how often what incidents have cost is written, though nothing else about them changed.
+const costsKept = time.Minute
+
+// keepCosts has the incidents that are not resolved written with what they cost up to now.
+func (d *decider) keepCosts(now time.Time) {
+	d.costsAt = now
+	for _, i := range d.book.Unresolved(now) {
+		d.records.put(i)
+	}
 }
 
 // changed publishes an incident and has it written.
@@ -301,6 +339,7 @@ func (d *decider) redraw(now time.Time) {
 	} else {
 		d.health = d.health.Rebase(graph)
 	}
+	d.follow(now)
 	d.policies = d.policies[:0]
 	for r, p := range manifest.Of[manifest.RemediationPolicy](set) {
 		runbook, ok := manifest.SpecOf[manifest.Runbook](set, p.Runbook)
@@ -321,6 +360,7 @@ func (d *decider) redraw(now time.Time) {
 		}
 	}
 	d.drawOutside(now)
+	d.drawBudgets()
 	d.judge(now)
 }
 

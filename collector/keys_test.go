@@ -158,7 +158,7 @@ func TestApprovalByKeyThroughTheCollector(t *testing.T) {
 			Present: true, Incarnation: "inc-a", PermissionsHash: make([]byte, 32), MaxRisk: command.R2, Approvers: []string{command.FormatPublicKey(public)},
 			Permissions: []command.Permission{{Action: "unit.stop", Targets: []command.Target{{Unit: "batch.service"}}, Min: 1, Max: 1, MaxLease: time.Minute, Rate: "20/5m"}},
 		}})
-		a.run(15)
+		a.run(35) // what costs service waits until the collector has decided for half a minute
 		a.crowded()
 		a.run(4)
 		list, err := b.List(ctx)

@@ -75,6 +75,67 @@ func TestMaintenanceOfAComponentBlocksShedding(t *testing.T) {
 	})
 }
 
+// Where maintenance leaves too few members, the service is down as planned: nobody is called. A member that fails beside it is
+// another matter.
+func TestTooFewMembersInMaintenanceMute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := ""
+		for _, name := range []string{"x", "y", "z"} {
+			pool += strings.ReplaceAll(`
+---
+apiVersion: evenkeel/v1
+kind: Host
+metadata: {name: NAME}
+spec: {}
+---
+apiVersion: evenkeel/v1
+kind: Component
+metadata: {name: index-NAME}
+spec: {hosts: {names: [NAME]}, unit: index.service}
+`, "NAME", name)
+		}
+		pool += `
+---
+apiVersion: evenkeel/v1
+kind: Service
+metadata: {name: search}
+spec:
+  title: Search
+  criticality: 2
+  owner: team/on-site
+  health: {rule: quorum, quorum: {need: 2}}
+  dependsOn: [{ref: component/index-x}, {ref: component/index-y}, {ref: component/index-z}]
+`
+		work := strings.Replace(firstMinute, "REF", "host/x, host/y", 1)
+		w := newWorld(t, state.NewMemory(), shopMap+pool+work)
+		defer w.stop()
+		a := w.shop()
+		set := func(ref, level string) {
+			t.Helper()
+			h, err := w.signals().Check(t.Context(), ref, level, "", "1h", "ann", "seen on site")
+			if err == nil {
+				err = w.signals().Set(t.Context(), h)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"x", "y", "z"} {
+			set("component/index-"+name+"@"+name, map[bool]string{true: "ok", false: "critical"}[name == "z"])
+		}
+		set("service/search", "critical") // as its own measure sees it
+		a.run(10)
+		if w.level("service/search") != "critical" || len(w.incidents()) != 0 {
+			t.Fatalf("in maintenance search is %s, incidents %+v", w.level("service/search"), w.incidents())
+		}
+		set("component/index-z@z", "critical")
+		a.run(10)
+		if n := len(w.incidents()); n != 1 {
+			t.Fatalf("with a member that failed: incidents %+v", w.incidents())
+		}
+	})
+}
+
 // The history says that the time of a service was planned, from the beginning of its maintenance to the end.
 func TestMaintenanceOfAServiceIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -91,6 +152,48 @@ func TestMaintenanceOfAServiceIsKept(t *testing.T) {
 		text := strings.Join(got, ", ")
 		if !strings.Contains(text, slo.Planned.String()) || strings.HasSuffix(text, slo.Planned.String()) {
 			t.Errorf("kept: %s", text)
+		}
+	})
+}
+
+// While a part is in maintenance the map says that the service is well, and the history that it was down, as planned; afterwards it is its own
+// doing again, although nothing about the part changed.
+func TestMaintenanceOfAPartIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), shopMap+strings.Replace(firstMinute, "REF", "component/server", 1)+`---
+apiVersion: evenkeel/v1
+kind: SLO
+metadata: {name: shop}
+spec: {service: service/shop, objective: 90%, window: {rolling: 1h}, excluded: leftOut}
+`)
+		defer w.stop()
+		a := w.shop()
+		a.run(15)
+		h, err := w.signals().Check(t.Context(), "component/server@a", "critical", "", "1h", "ann", "it is being worked on")
+		if err == nil {
+			err = w.signals().Set(t.Context(), h)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.run(15)
+		if w.level("service/shop") != "ok" || len(w.incidents()) != 0 {
+			t.Fatalf("in maintenance the shop is %s, incidents %+v", w.level("service/shop"), w.incidents())
+		}
+		a.run(50)
+		var got []string
+		for _, row := range w.decider.history.Rows() {
+			if row.Ref == "service/shop" {
+				got = append(got, row.At.UTC().Format("05 ")+slo.HealthText(row.Health)+" "+row.Origin.String())
+			}
+		}
+		text := strings.Join(got, ", ")
+		if !strings.HasSuffix(text, "ok unknown, 16 critical planned, 00 critical own") {
+			t.Errorf("kept: %s", text)
+		}
+		out, problems, err := reasoner{&backend{decider: w.decider}}.Ask(t.Context(), "slo", nil, time.Time{}, nil)
+		if err != nil || len(problems) > 0 || !strings.Contains(string(out), `"planned":"46s"`) || !strings.Contains(string(out), `"own":"20s"`) {
+			t.Errorf("%s, %v, %v", out, problems, err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"slices"
+	"time"
 
 	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/picture"
@@ -45,13 +46,19 @@ func outcomes(actions []remedy.Action, incidents []incident.Incident, keeper *re
 		}
 		out = append(out, picture.Outcome{Item: manifest.RefOf(manifest.KindDetector, n.Detector), At: n.ResolvedAt, What: what})
 	}
-	for _, kind := range []string{manifest.KindDetector, manifest.KindRunbook, manifest.KindRemediationPolicy} {
+	anew := map[manifest.Ref]time.Time{}
+	for _, kind := range []string{manifest.KindDetector, manifest.KindRunbook, manifest.KindRemediationPolicy, manifest.KindService, manifest.KindComponent} {
 		for _, s := range keeper.List(kind, func(map[string]string) bool { return true }) {
-			if !s.ChangedAt.IsZero() {
+			switch {
+			case s.ChangedAt.IsZero():
+			case kind == manifest.KindService, kind == manifest.KindComponent:
+				anew[s.Resource.Ref()] = s.ChangedAt
+			default:
 				out = append(out, picture.Outcome{Item: s.Resource.Ref(), At: s.ChangedAt, What: picture.Changed})
 			}
 		}
 	}
+	out = append(out, edgeOutcomes(incidents, anew)...)
 	slices.SortStableFunc(out, func(a, b picture.Outcome) int { return a.At.Compare(b.At) })
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/collector/poll"
 	"github.com/evenkeel/evenkeel/collector/state"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
@@ -65,4 +66,52 @@ func TestOutcomes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An incident speaks for an edge of the map when the service above is measured to be bad too, and against it when it stays well.
+func TestOutcomesOfEdges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), slowMap)
+		defer w.stop()
+		edge := func() (good, bad int) {
+			p, err := w.decider.picture(t.Context(), time.Time{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range p.Outcomes {
+				switch {
+				case o.Item != "service/shop>component/pay":
+				case o.What == picture.Good:
+					good++
+				case o.What == picture.Bad:
+					bad++
+				}
+			}
+			return good, bad
+		}
+		w.orders(7)
+		for _, c := range []struct {
+			orders    float64
+			length    time.Duration
+			good, bad int
+		}{
+			{0, time.Minute, 1, 0},     // both were bad
+			{7, time.Minute, 1, 0},     // too short to say
+			{7, 6 * time.Minute, 1, 1}, // the shop sells on without it
+		} {
+			w.pay(poll.Down)
+			w.orders(c.orders)
+			w.pass(c.length)
+			w.pay(poll.Up)
+			w.orders(7)
+			w.pass(10 * time.Minute)
+			if good, bad := edge(); good != c.good || bad != c.bad {
+				t.Errorf("after %s with %v orders: %d good and %d bad, expected %d and %d", c.length, c.orders, good, bad, c.good, c.bad)
+			}
+		}
+		out, problems, err := reasoner{&backend{decider: w.decider}}.Ask(t.Context(), "review", nil, time.Time{}, nil)
+		if err != nil || len(problems) > 0 || !strings.Contains(string(out), `{"item":"service/shop\u003ecomponent/pay","effectiveness":0.49`) {
+			t.Errorf("%s, %v, %v", out, problems, err)
+		}
+	})
 }

@@ -135,6 +135,9 @@ func (d *decider) answered(key string, a poll.Answer) {
 // opensAt is the level from which on what is said from outside opens an incident, as a detector's "at risk", which is a warning, does not.
 const opensAt = health.Minor
 
+// saidByHand ends the title of an incident that a person opened by setting a level.
+const saidByHand = ", says " + servicemap.ByHand
+
 // outsideCauses is what is wrong by what is said from outside, and what is no longer.
 func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []incident.Cause {
 	var out []incident.Cause
@@ -147,6 +150,7 @@ func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []
 		switch {
 		case rng.Low >= opensAt:
 			c.Condition, c.Level = incident.Bad, rng.Low
+			d.outside.board.Forget(ref)
 		case rng.High < opensAt:
 			// Most parts are well, and never were anything else.
 			if _, open := d.book.Of(now, c.Ref); !open {
@@ -154,6 +158,10 @@ func (d *decider) outsideCauses(snapshot *servicemap.Snapshot, now time.Time) []
 			}
 			c.Condition = incident.Good
 		default:
+			// What one person said alone, and took back, is over, though nothing else is known of the part.
+			if i, open := d.book.Of(now, c.Ref); open && rng.Low < opensAt && d.outside.board.WasTakenBack(ref) && strings.HasSuffix(i.Title, saidByHand) {
+				c.Condition = incident.Good
+			}
 			out = append(out, c)
 			continue
 		}
@@ -207,19 +215,11 @@ func (d *decider) noteGaps(snapshot *servicemap.Snapshot, now time.Time) {
 			continue
 		}
 		i, open := d.book.Of(now, string(ref))
-		noted := func() bool {
-			for _, e := range i.Timeline {
-				if strings.HasPrefix(e.What, gapNote) {
-					return true
-				}
-			}
-			return false
-		}
-		if !open || noted() {
+		if !open || !i.GapAt.IsZero() {
 			continue
 		}
 		text := gapNote + snapshot.NotInMapText(ref) + "; find out what else it needs, and add it to dependsOn"
-		if i, err := d.book.Note(now, i.ID, "collector", text); err == nil {
+		if i, err := d.book.Gap(now, i.ID, text); err == nil {
 			d.changed(i)
 		}
 	}

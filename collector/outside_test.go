@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -309,6 +310,100 @@ func TestWhatWasSaidSurvivesARestart(t *testing.T) {
 			if got := w.level(ref); got != want {
 				t.Errorf("an hour later %s is %s, want %s", ref, got, want)
 			}
+		}
+	})
+}
+
+// A part whose failure is made good above it hits nothing, also while the service is bad by somebody else's doing: no loss is told twice.
+func TestWhatIsMadeGoodHitsNothing(t *testing.T) {
+	const twins = `---
+apiVersion: evenkeel/v1
+kind: Service
+metadata: {name: twins}
+spec: {health: {rule: best}, dependsOn: [{ref: component/one}, {ref: component/two}]}
+---
+apiVersion: evenkeel/v1
+kind: Component
+metadata: {name: one}
+---
+apiVersion: evenkeel/v1
+kind: Component
+metadata: {name: two}
+`
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, state.NewMemory(), strings.Replace(outsideMap, "[{ref: component/web}]", "[{ref: component/web}, {ref: component/pay}, {ref: service/twins}]", 1)+twins)
+		defer w.stop()
+		set := func(ref, level string) {
+			t.Helper()
+			h, err := w.signals().Check(t.Context(), ref, level, "", "1h", "ann", "a drill")
+			if err == nil {
+				err = w.signals().Set(t.Context(), h)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		told := func() map[string]string {
+			time.Sleep(time.Hour / 4)
+			synctest.Wait()
+			out := map[string]string{}
+			for _, i := range w.incidents() {
+				lost, unit := i.Lost()
+				out[i.Cause] = fmt.Sprint(i.Services, " ", i.Priority, " ", incident.FormatCost(lost, unit))
+			}
+			return out
+		}
+		set("component/two", "ok")
+		set("component/one", "critical")
+		if got := told(); got["component/one"] != "[] P4 0.00 points" {
+			t.Errorf("%v", got)
+		}
+		set("component/pay", "critical")
+		if got := told(); got["component/one"] != "[] P4 0.00 points" || got["component/pay"] != "[service/shop] P1 3000.00 EUR" {
+			t.Errorf("%v", got)
+		}
+		set("component/two", "critical")
+		if got := told(); got["component/one"] != "[service/shop service/twins] P1 3000.00 EUR" || got["component/pay"] != "[service/shop] P1 6000.00 EUR" {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// An incident that a person opened by setting a level ends when that is taken back, though nothing else is known of the part; one that an alert
+// opened does not, when its sender has fallen silent.
+func TestWhatWasOnlySetIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, alerted := range []bool{false, true} {
+			w := newWorld(t, state.NewMemory(), outsideMap)
+			if alerted {
+				w.alert("f1", "firing", "critical")
+				time.Sleep(15 * time.Minute) // nobody speaks
+			}
+			h, err := w.signals().Check(t.Context(), "component/web", "critical", "", "1h", "ann", "a drill")
+			if err == nil {
+				err = w.signals().Set(t.Context(), h)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if i := w.incidents(); len(i) != 1 || i[0].State != incident.Open {
+				t.Fatalf("alerted %t: %+v", alerted, i)
+			}
+			if _, err := w.signals().Unset(t.Context(), "component/web"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			want := incident.Resolved
+			if alerted {
+				want = incident.Open
+			}
+			if i := w.incidents(); len(i) != 1 || i[0].State != want || w.level("component/web") != "unknown" {
+				t.Errorf("alerted %t: %+v", alerted, i)
+			}
+			w.stop()
 		}
 	})
 }

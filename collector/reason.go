@@ -7,9 +7,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/api"
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/reason"
-	"github.com/evenkeel/evenkeel/collector/servicemap"
 	"github.com/evenkeel/evenkeel/collector/slo"
-	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -36,6 +34,11 @@ func (b reasoner) Ask(ctx context.Context, question string, suppose []api.Assump
 			return nil, nil, err
 		}
 	}
+	if question == "ledger" {
+		if p.Months, err = sealedMonths(b.collector.historyDir(), b.audit); err != nil {
+			return nil, nil, err
+		}
+	}
 	return reason.Answer(question, p, args)
 }
 
@@ -51,7 +54,7 @@ func (d *decider) picture(ctx context.Context, at time.Time) (*picture.Picture, 
 	}); err != nil {
 		return nil, err
 	}
-	p.History, p.Changes = d.history.Rows(), d.changes.list()
+	p.History, p.Changes, p.Confirmations = d.history.Rows(), d.changes.list(), d.reviews.list()
 	for _, i := range p.Incidents {
 		if i.ResolvedAt.IsZero() {
 			p.Since[manifest.Ref(i.Cause)] = i.OpenedAt
@@ -62,18 +65,30 @@ func (d *decider) picture(ctx context.Context, at time.Time) (*picture.Picture, 
 	return p, nil
 }
 
-// states is where the services stand of which something changed, for the history.
-func states(old, s *servicemap.Snapshot, at time.Time) []slo.Row {
-	services := s.ServicesSince(old)
+// restate notes where the services stand that are not known to be well, or were not the last time: by whose doing one is bad may change
+// while how bad it is stays.
+func (d *decider) restate(now time.Time) {
+	s := d.snapshot.Load()
+	standing := picture.Stand(s)
+	unsound := map[manifest.Ref]bool{}
+	var look []manifest.Ref
+	for _, ref := range s.Graph().Services() {
+		if !standing.Sound(ref) {
+			unsound[ref] = true
+		}
+		if unsound[ref] || d.unsound[ref] {
+			look = append(look, ref)
+		}
+	}
+	d.unsound = unsound
+	d.noteStates(d.history.Record(states(standing, look, now)...))
+}
+
+// states is where services stand, for the history.
+func states(standing *picture.Standing, services []manifest.Ref, at time.Time) []slo.Row {
 	out := make([]slo.Row, len(services))
 	for i, ref := range services {
-		r, _ := s.Range(ref)
-		out[i] = slo.Row{Ref: ref, At: at, State: slo.State{Health: r}}
-		if _, ok := s.Maintenance(ref); ok {
-			out[i].Origin = slo.Planned
-		} else if r.Low > health.Info {
-			out[i].Origin = picture.Origin(s, ref)
-		}
+		out[i] = slo.Row{Ref: ref, At: at, State: standing.Of(ref)}
 	}
 	return out
 }

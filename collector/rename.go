@@ -2,6 +2,7 @@ package collector
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/picture"
@@ -10,13 +11,9 @@ import (
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
-// followNames hands on to a resource what is on record of it under the names that it had before. The history of a former name ends
-// where that of a later one begins.
-func followNames(p *picture.Picture, names map[manifest.Ref][]manifest.Ref) {
-	if len(names) == 0 {
-		return
-	}
-	now := func(ref manifest.Ref) manifest.Ref {
+// calledNow returns what a reference is called now, by the names that resources had before.
+func calledNow(names map[manifest.Ref][]manifest.Ref) func(manifest.Ref) manifest.Ref {
+	one := func(ref manifest.Ref) manifest.Ref {
 		of, host := ref.Member()
 		later, renamed := names[of]
 		if !renamed {
@@ -28,6 +25,50 @@ func followNames(p *picture.Picture, names map[manifest.Ref][]manifest.Ref) {
 		}
 		return to
 	}
+	return func(ref manifest.Ref) manifest.Ref {
+		if from, to, edge := strings.Cut(string(ref), ">"); edge {
+			return one(manifest.Ref(from)) + ">" + one(manifest.Ref(to))
+		}
+		return one(ref)
+	}
+}
+
+// follow has the open incidents, and what is said from outside, follow resources that were renamed.
+func (d *decider) follow(now time.Time) {
+	names := d.keeper.Names()
+	if len(names) == 0 {
+		return
+	}
+	called := calledNow(names)
+	for _, i := range d.book.Rename(now, func(ref string) string { return string(called(manifest.Ref(ref))) }) {
+		d.changed(i)
+	}
+	d.outside.board.Rename(called)
+}
+
+// mayBeOn reports whether a node is on the map, or may be: which members a component has can depend on labels that an agent declares, and those
+// are not known before it is connected.
+func (d *decider) mayBeOn(g *servicemap.Graph, ref manifest.Ref) bool {
+	of, host := ref.Member()
+	if g.Has(ref) || host == "" || !g.Has(of) || !slices.ContainsFunc(g.Hosts(), func(h servicemap.Host) bool { return h.Name == host }) {
+		return g.Has(ref)
+	}
+	h := d.fleet.known(host)
+	if h == nil {
+		return true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.connected
+}
+
+// followNames hands on to a resource what is on record of it under the names that it had before. The history of a former name ends
+// where that of a later one begins.
+func followNames(p *picture.Picture, names map[manifest.Ref][]manifest.Ref) {
+	if len(names) == 0 {
+		return
+	}
+	now := calledNow(names)
 	first := map[manifest.Ref]time.Time{}
 	for _, r := range p.History {
 		if _, has := first[r.Ref]; !has {
@@ -50,6 +91,22 @@ func followNames(p *picture.Picture, names map[manifest.Ref][]manifest.Ref) {
 		}
 	}
 	p.Since = since
+	p.Changes = slices.Clone(p.Changes)
+	for k := range p.Changes {
+		refs := slices.Clone(p.Changes[k].Refs)
+		for n, ref := range refs {
+			refs[n] = now(ref)
+		}
+		p.Changes[k].Refs = refs
+	}
+	p.Outcomes = slices.Clone(p.Outcomes)
+	for k := range p.Outcomes {
+		p.Outcomes[k].Item = now(p.Outcomes[k].Item)
+	}
+	p.Confirmations = slices.Clone(p.Confirmations)
+	for k := range p.Confirmations {
+		p.Confirmations[k].Item = now(p.Confirmations[k].Item)
+	}
 	p.Incidents = slices.Clone(p.Incidents)
 	for k := range p.Incidents {
 		i := &p.Incidents[k]

@@ -37,6 +37,7 @@ type world struct {
 	executor *remedy.Executor
 	keeper   *resource.Keeper
 	roster   *roster.Roster
+	past     string // the folder of the history
 	cancel   context.CancelFunc
 	all      sync.WaitGroup
 
@@ -84,9 +85,14 @@ func (w *world) SendReach(host, _, other, _ string) error {
 }
 
 // newWorld starts a collector on the store, with a map applied. It must be made inside a synctest bubble.
-func newWorld(t *testing.T, store *state.Memory, text string) *world {
+//
+// A folder keeps the history of one that ran before.
+func newWorld(t *testing.T, store *state.Memory, text string, folder ...string) *world {
 	t.Helper()
-	w := &world{T: t, store: store, watch: map[string][]session.Watch{}}
+	w := &world{T: t, store: store, watch: map[string][]session.Watch{}, past: t.TempDir()}
+	if len(folder) > 0 {
+		w.past = folder[0]
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
 	log := slog.New(slog.DiscardHandler)
@@ -101,7 +107,7 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 	sealer, err := identity.NewSealer(bytes.Repeat([]byte{7}, 32))
 	must(err)
 	past, err := history.Open(history.Config{
-		Dir: t.TempDir(), Now: time.Now, Log: log, Sealed: func(context.Context, time.Time, string) error { return nil },
+		Dir: w.past, Now: time.Now, Log: log, Sealed: func(context.Context, time.Time, string) error { return nil },
 	})
 	must(err)
 	d := &decider{
@@ -120,8 +126,7 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 	must(err)
 	w.fleet = newFleet(time.Now, compiled, log)
 	d.fleet, d.keeper, d.roster = w.fleet, w.keeper, w.roster
-	d.changes, err = openChanges(ctx, store, d.ids, log)
-	must(err)
+	must(d.openLogs(ctx, store))
 	w.fleet.changed = d.changes.observed
 	trail, err := audit.Open(t.TempDir(), time.Now)
 	must(err)
@@ -139,7 +144,7 @@ func newWorld(t *testing.T, store *state.Memory, text string) *world {
 			t.Fatal(problems)
 		}
 	}
-	for _, run := range []func(context.Context) error{d.records.run, d.changes.run, d.outside.words.run, w.executor.Run, d.run} {
+	for _, run := range []func(context.Context) error{d.records.run, d.history.Run, d.changes.run, d.outside.words.run, w.executor.Run, d.run} {
 		w.all.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)

@@ -44,7 +44,9 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 }
 
 // insides are the tests that run inside a machine.
-var insides = map[string]func(*testing.T){"drop-ins": insideDropIns, "systemd": insideSystemd, "units": insideUnits, "approval": insideApproval}
+var insides = map[string]func(*testing.T){
+	"approval": insideApproval, "drop-ins": insideDropIns, "ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic, "units": insideUnits,
+}
 
 const batchUnit = `[Service]
 ExecStart=%s/e2e.test
@@ -62,7 +64,6 @@ func insideSystemd(t *testing.T) {
 		StateDir: "/var/lib/evenkeel-actor", Socket: "/var/lib/evenkeel-actor/actor.sock", Binary: "/usr/bin/evenkeel-actor", Authority: auth,
 	}
 	rig.Write(t, a.Permissions, rig.PermissionsText(auth.Root(), rig.Grant("cpu.weight", unit, 1, 1000), rig.Grant("cpu.quota", unit, 1, 400),
-		rig.Grant("unit.tasks-max", unit, 1, 1000), rig.Grant("unit.memory-high", unit, 16, 4096),
 		rig.Grant("memory.high", unit, 16, 4096), rig.Grant("memory.limit", unit, 16, 4096), rig.Grant("pids.max", unit, 1, 1000), rig.Grant("cpu.idle", unit, 1, 1),
 		rig.Grant("process.nice", unit, 1, 19), rig.Grant("process.sched", unit, 1, 2), rig.Grant("process.ionice", unit, 0, 8), rig.Grant("process.oom", unit, 1, 1000)))
 	rig.Write(t, a.Config, "host: host-1\n")
@@ -88,7 +89,7 @@ func shippedUnits(t *testing.T) {
 	if err != nil || len(files) < 2 {
 		t.Fatalf("units: %v, %v", files, err)
 	}
-	most := map[string]string{"evenkeel-actor.service": "45", "evenkeel-agent.service": "25", "evenkeel-collector.service": "25"}
+	most := map[string]string{"evenkeel-actor.service": "45", "evenkeel-agent.service": "25", "evenkeel-collector.service": "25", "evenkeel-agent-check.service": "15"}
 	for _, f := range files {
 		name := filepath.Base(f)
 		if _, err := os.Stat("/usr/bin/" + strings.TrimSuffix(name, ".service")); err != nil {
@@ -162,8 +163,6 @@ func unitsWithController(t *testing.T, a *rig.Actor, unit command.Target) {
 		action, file, property, want, said string
 		value                              int64
 	}{
-		{"unit.tasks-max", "pids.max", "TasksMax", "300", "300", 300},
-		{"unit.memory-high", "memory.high", "MemoryHigh", "134217728", "134217728", 128},
 		{"cpu.idle", "cpu.idle", "CPUWeight", "1", "idle", 1},
 		{"pids.max", "pids.max", "TasksMax", "300", "300", 300},
 		{"memory.high", "memory.high", "MemoryHigh", "134217728", "134217728", 128},

@@ -17,11 +17,14 @@ import (
 
 // helpers are the other programs that this test program can be.
 var helpers = map[string]func(args []string) error{
+	"connect-tcp": connectTCP,
 	"direct":      direct,
 	"exporter":    exporter,
+	"fetch-tcp":   fetchTCP,
 	"hog":         hog,
 	"knock":       knocking,
 	"nap":         nap,
+	"serve-tcp":   serveTCP,
 	"spin":        spin,
 	"spin-pinned": spinPinned,
 }

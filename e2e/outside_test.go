@@ -260,6 +260,40 @@ scrape_configs:
 	}
 	r.put("http://" + pages + "/shop?orders=5")
 	r.becomes(60*time.Second, "the orders are back", map[string]string{"service/shop": "ok"})
+	// The gap stays in the queue for review until somebody has looked at it, also through a crash.
+	gaps := func() string {
+		var byCommand, byREST struct {
+			Gaps []struct {
+				Service, Incident string
+				Now               bool
+			}
+		}
+		c.JSON(t, &byCommand, "review")
+		c.GET(t, &byREST, "/api/v1/reason/review")
+		if fmt.Sprint(byCommand) != fmt.Sprint(byREST) {
+			t.Errorf("%+v and %+v", byCommand, byREST)
+		}
+		var out []string
+		for _, g := range byREST.Gaps {
+			if g.Incident == "" || g.Now {
+				t.Errorf("%+v", g)
+			}
+			out = append(out, g.Service)
+		}
+		return strings.Join(out, " ")
+	}
+	if got := gaps(); got != "service/shop" {
+		t.Errorf("gaps in the queue: %q", got)
+	}
+	if out, errs, code := c.Evenkeel(t, "review", "confirm", "service/shop", "--note", "orders need the bank"); code != 0 || out != "service/shop is confirmed by first-admin\n" {
+		t.Errorf("review confirm: %d %s%s", code, out, errs)
+	}
+	if got := gaps(); got != "" {
+		t.Errorf("gaps after the review: %q", got)
+	}
+	if out, _, _ := c.Evenkeel(t, "audit"); !strings.Contains(out, "confirm review") || !strings.Contains(out, "orders need the bank") {
+		t.Errorf("the audit log does not tell: %s", out)
+	}
 
 	// By hand, through a restart of the collector, and taken back.
 	if out, errs, code := c.Evenkeel(t, "set", "component/"+hostName(1), "major", "--for", "1h", "--reason", "a drill"); code != 0 {
@@ -268,6 +302,9 @@ scrape_configs:
 	r.becomes(10*time.Second, "what was set counts", map[string]string{"component/" + hostName(1): "major", "service/app-0": "major"})
 	c.Kill()
 	c.Run(t)
+	if got := gaps(); got != "" {
+		t.Errorf("gaps after a crash: %q", got)
+	}
 	r.becomes(30*time.Second, "what was set and said is there after a crash", map[string]string{"component/" + hostName(1): "major", "component/" + hostName(2): "ok", "service/app-0": "major", "service/app-1": "ok"})
 	if out, _, code := c.Evenkeel(t, "unset", "component/"+hostName(1)); code != 0 || !strings.Contains(out, "no longer set to major by first-admin") {
 		t.Errorf("unset: %d %s", code, out)

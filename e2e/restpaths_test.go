@@ -43,6 +43,8 @@ var restPaths = map[string]string{
 	"evenkeel.operator.v1.ControlService.Simulate":             "POST /api/v1/simulate",
 	"evenkeel.operator.v1.ChangeService.RecordChanges":         "POST /api/v1/changes",
 	"evenkeel.operator.v1.ChangeService.ListChanges":           "GET /api/v1/changes",
+	"evenkeel.operator.v1.ReviewService.ConfirmReview":         "POST /api/v1/review/confirmations",
+	"evenkeel.operator.v1.ReviewService.ListConfirmations":     "GET /api/v1/review/confirmations",
 	"evenkeel.operator.v1.ReasonService.Ask":                   "GET /api/v1/reason/slo",
 	"evenkeel.operator.v1.SignalService.TellSignals":           "POST /api/v1/signals",
 	"evenkeel.operator.v1.SignalService.ListSignals":           "GET /api/v1/signals",

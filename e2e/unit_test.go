@@ -31,7 +31,7 @@ func insideUnits(t *testing.T) {
 	}
 	a.Allow(t, command.FormatPublicKey(approver.Public().(ed25519.PublicKey)), "R3",
 		rig.Grant("unit.stop", unit, 1, 1), rig.Grant("unit.start", unit, 1, 1), strings.Replace(rig.Grant("unit.restart", unit, 1, 1), "maxLease: 10m, ", "", 1),
-		rig.Grant("unit.stop", command.Target{Unit: "evenkeel-actor.service"}, 1, 1), rig.Grant("unit.tasks-max", unit, 1, 1000))
+		rig.Grant("unit.stop", command.Target{Unit: "evenkeel-actor.service"}, 1, 1), rig.Grant("pids.max", unit, 1, 1000))
 	rig.Write(t, a.Config, "host: host-1\n")
 	rig.Write(t, "/etc/systemd/system/batch.service", strings.Replace(batchUnit, "%s", rig.Inside, 1))
 	rig.Must(t, "systemctl", "daemon-reload")
@@ -131,7 +131,7 @@ func insideUnits(t *testing.T) {
 
 	// A property that systemd accepts and no kernel file follows is no effect; one that a file follows is taken back.
 	rig.Must(t, "systemctl", "start", unit.Unit)
-	prop := auth.Apply(t, a, peer.Incarnation(), command.Action{Name: "unit.tasks-max", Target: unit, Value: 200}, 3*time.Second)
+	prop := auth.Apply(t, a, peer.Incarnation(), command.Action{Name: "pids.max", Target: unit, Value: 200}, 3*time.Second)
 	peer.Send(t, auth.Sign(t, prop))
 	rig.Until(t, 10*time.Second, "the actor answers", func() string {
 		for _, r := range peer.Results(prop.ID) {

@@ -3,19 +3,19 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/evenkeel/evenkeel/e2e/rig"
 )
@@ -31,67 +31,159 @@ metadata: {name: db}
 spec: {source: {zabbix: {matchLabels: {host: db-1, service: shop}}}}
 `
 
-// zabbixSQL is what the pages of a Zabbix would have written: a host with an item that is sent to it, a trigger with a tag, and an action that
-// tells one user of problems and their ends.
-const zabbixSQL = `
-insert into hstgrp (groupid, name, internal) values (1, 'Discovered hosts', 1), (2, 'Shop', 0);
-insert into config (configid, discovery_groupid, instanceid, session_key) values (1, 1, 'e2e', 'e2e');
-insert into role (roleid, name, type, readonly) values (3, 'Super admin role', 3, 1);
-insert into users (userid, username, passwd, roleid) values (1, 'Admin', '', 3);
-insert into hosts (hostid, host, name, name_upper) values (10, 'db-1', 'Database one', 'DATABASE ONE');
-insert into hosts_groups (hostgroupid, hostid, groupid) values (1, 10, 2);
-insert into items (itemid, type, hostid, name, key_, value_type, delay, name_upper) values (20, 2, 10, 'Queue', 'queue', 3, '0', 'QUEUE');
-insert into item_rtdata (itemid) values (20);
-insert into triggers (triggerid, expression, description, priority, opdata) values (30, '{40}>100', 'Queue too long on {HOST.HOST}', 4, 'The queue is {ITEM.LASTVALUE1} long');
-insert into functions (functionid, itemid, triggerid, name, parameter) values (40, 20, 30, 'last', '$');
-insert into trigger_tag (triggertagid, triggerid, tag, value) values (1, 30, 'service', 'shop');
-insert into actions (actionid, name, eventsource, esc_period) values (50, 'Tell Evenkeel', 0, '60s');
-insert into operations (operationid, actionid, operationtype, recovery) values (51, 50, 0, 0), (52, 50, 11, 1);
-insert into opmessage (operationid, default_msg, mediatypeid) values (51, 1, 60), (52, 1, null);
-insert into opmessage_usr (opmessage_usrid, operationid, userid) values (1, 51, 1);
-insert into media (mediaid, userid, mediatypeid, sendto) values (1, 1, 60, 'evenkeel');
-`
+// zabbixAPI is the JSON-RPC interface of a Zabbix's pages.
+type zabbixAPI struct {
+	t    *testing.T
+	url  string
+	auth any // nil before the login
+}
 
-// mediaType returns the SQL of the shipped media type, with our address and token, as an import would write it.
-func mediaType(t *testing.T, address, token string) string {
-	t.Helper()
-	var file struct {
-		Export struct {
-			MediaTypes []struct {
-				Name, Type, Script, Attempts string
-				Interval                     string `yaml:"attempt_interval"`
-				Parameters                   []struct{ Name, Value string }
-				Templates                    []struct {
-					Mode             string `yaml:"operation_mode"`
-					Subject, Message string
-				} `yaml:"message_templates"`
-			} `yaml:"media_types"`
-		} `yaml:"zabbix_export"`
+// try calls a method, reads its result, and says what went wrong.
+func (z *zabbixAPI) try(method string, params, to any) error {
+	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "method": method, "params": params, "auth": z.auth, "id": 1})
+	if err != nil {
+		return err
 	}
-	if err := yaml.Unmarshal([]byte(rig.Read(t, filepath.Join(rig.Root(t), "deploy/zabbix/media_evenkeel.yaml"))), &file); err != nil {
-		t.Fatal(err)
+	r, err := http.NewRequestWithContext(z.t.Context(), http.MethodPost, z.url, bytes.NewReader(body))
+	if err != nil {
+		return err
 	}
-	m := file.Export.MediaTypes[0]
-	if m.Type != "WEBHOOK" {
-		t.Fatalf("the media type is a %s", m.Type)
+	r.Header.Set("Content-Type", "application/json-rpc")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
 	}
-	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-	var b strings.Builder
-	fmt.Fprintf(&b, "insert into media_type (mediatypeid, type, name, script, maxattempts, attempt_interval) values (60, 4, %s, %s, %s, '1s');\n", quote(m.Name), quote(m.Script), m.Attempts)
-	for i, p := range m.Parameters {
-		switch p.Name {
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	var said struct {
+		Result json.RawMessage
+		Error  *struct{ Message, Data string }
+	}
+	if err := json.Unmarshal(text, &said); err != nil {
+		return fmt.Errorf("%s answers %s: %s", method, answer.Status, text)
+	}
+	if said.Error != nil {
+		return fmt.Errorf("%s: %s %s", method, said.Error.Message, said.Error.Data)
+	}
+	return json.Unmarshal(said.Result, to)
+}
+
+func (z *zabbixAPI) call(method string, params, to any) {
+	z.t.Helper()
+	if err := z.try(method, params, to); err != nil {
+		z.t.Fatal(err)
+	}
+}
+
+// create calls a method that creates one thing, and returns its id.
+func (z *zabbixAPI) create(method, ids string, params any) string {
+	z.t.Helper()
+	var made map[string][]string
+	z.call(method, params, &made)
+	if len(made[ids]) != 1 {
+		z.t.Fatalf("%s: %v", method, made)
+	}
+	return made[ids][0]
+}
+
+type object = map[string]any
+
+// furnish does what the manual has an administrator do on the pages of a Zabbix: import the shipped media type and put our address and token into
+// it, give a user this media, make a trigger action; and a host with an item and a trigger to try it with.
+func (z *zabbixAPI) furnish(file, address, token string) {
+	z.t.Helper()
+	var done bool
+	z.call("configuration.import", object{"format": "yaml", "source": file, "rules": object{"mediaTypes": object{"createMissing": true, "updateExisting": true}}}, &done)
+	type parameter struct {
+		Name  string `json:"name"`
+		Value string `json:"value"`
+	}
+	var types []struct {
+		ID         string `json:"mediatypeid"`
+		Status     string `json:"status"`
+		Parameters []parameter
+	}
+	z.call("mediatype.get", object{"filter": object{"name": "Evenkeel"}, "output": "extend"}, &types)
+	if !done || len(types) != 1 || len(types[0].Parameters) != 11 {
+		z.t.Fatalf("the import made %+v", types)
+	}
+	media := types[0].ID
+	for i := range types[0].Parameters {
+		switch p := &types[0].Parameters[i]; p.Name {
 		case "token":
 			p.Value = token
 		case "url":
 			p.Value = address
 		}
-		fmt.Fprintf(&b, "insert into media_type_param (mediatype_paramid, mediatypeid, name, value) values (%d, 60, %s, %s);\n", i+1, quote(p.Name), quote(p.Value))
 	}
-	for i, x := range m.Templates {
-		recovery := map[string]int{"PROBLEM": 0, "RECOVERY": 1, "UPDATE": 2}[x.Mode]
-		fmt.Fprintf(&b, "insert into media_type_message (mediatype_messageid, mediatypeid, eventsource, recovery, subject, message) values (%d, 60, 0, %d, %s, %s);\n", i+1, recovery, quote(x.Subject), quote(x.Message))
+	var ignored any
+	z.call("mediatype.update", object{"mediatypeid": media, "parameters": types[0].Parameters, "attempt_interval": "1s", "status": "0"}, &ignored)
+	var users []struct {
+		ID string `json:"userid"`
 	}
-	return b.String()
+	z.call("user.get", object{"filter": object{"username": "Admin"}, "output": []string{"userid"}}, &users)
+	z.call("user.update", object{"userid": users[0].ID, "medias": []object{{"mediatypeid": media, "sendto": "evenkeel"}}}, &ignored)
+
+	group := z.create("hostgroup.create", "groupids", object{"name": "Shop"})
+	host := z.create("host.create", "hostids", object{"host": "db-1", "name": "Database one", "groups": []object{{"groupid": group}}})
+	z.create("item.create", "itemids", object{"hostid": host, "name": "Queue", "key_": "queue", "type": 2, "value_type": 3, "delay": "0"})
+	z.create("trigger.create", "triggerids", object{
+		"description": "Queue too long on {HOST.HOST}", "expression": "last(/db-1/queue)>100", "priority": 4,
+		"opdata": "The queue is {ITEM.LASTVALUE1} long", "tags": []object{{"tag": "service", "value": "shop"}},
+	})
+	message := object{"default_msg": 1, "mediatypeid": media}
+	z.create("action.create", "actionids", object{
+		"name": "Tell Evenkeel", "eventsource": 0, "esc_period": "60s",
+		"filter":              object{"evaltype": 0, "conditions": []object{{"conditiontype": 0, "operator": 0, "value": group}}},
+		"operations":          []object{{"operationtype": 0, "opmessage": message, "opmessage_usr": []object{{"userid": users[0].ID}}}},
+		"recovery_operations": []object{{"operationtype": 11, "opmessage": object{"default_msg": 1}}},
+		"update_operations":   []object{{"operationtype": 12, "opmessage": object{"default_msg": 1}}},
+	})
+}
+
+// pages starts Debian's pages of a Zabbix over a database on PHP's own server, and logs in.
+func pages(t *testing.T, dir, server, serverPort string) *zabbixAPI {
+	t.Helper()
+	root := rig.Cached(t, "monitoring/root")
+	conf := filepath.Join(dir, "etc", "zabbix")
+	rig.Write(t, filepath.Join(conf, "zabbix.conf.php"), fmt.Sprintf(`<?php
+$DB['TYPE'] = 'POSTGRESQL';
+$DB['SERVER'] = '%s';
+$DB['PORT'] = '0';
+$DB['DATABASE'] = 'zabbix';
+$DB['USER'] = 'zabbix';
+$DB['PASSWORD'] = '';
+$DB['SCHEMA'] = '';
+$DB['ENCRYPTION'] = false;
+$DB['DOUBLE_IEEE754'] = true;
+$ZBX_SERVER = '%s';
+$ZBX_SERVER_PORT = '%s';
+$ZBX_SERVER_NAME = '';
+$IMAGE_FORMAT_DEFAULT = IMAGE_FORMAT_PNG;
+`, dir, server, serverPort))
+	at := rig.Free(t)
+	args := []string{"-n", "-d", "extension_dir=" + filepath.Join(root, "usr/lib/php/20220829"), "-d", "memory_limit=256M", "-d", "max_execution_time=300", "-d", "post_max_size=16M"}
+	for name := range strings.FieldsSeq("pgsql mbstring bcmath gd ctype gettext sockets simplexml xml xmlreader xmlwriter dom curl") {
+		args = append(args, "-d", "extension="+name)
+	}
+	cmd := rig.Foreign(t, "usr/bin/php8.2", append(args, "-S", at, "-t", "/usr/share/zabbix")...)
+	rig.StartCmd(t, rig.WithEtc(cmd, filepath.Join(dir, "etc")))
+	z := &zabbixAPI{t: t, url: "http://" + at + "/api_jsonrpc.php"}
+	rig.Until(t, 30*time.Second, "the pages of the Zabbix answer", func() string {
+		var version string
+		if err := z.try("apiinfo.version", []string{}, &version); err != nil {
+			return err.Error()
+		}
+		t.Logf("Zabbix %s", version)
+		return ""
+	})
+	var session string
+	z.call("user.login", object{"username": "Admin", "password": "zabbix"}, &session)
+	z.auth = session
+	return z
 }
 
 // zabbixSend sends a value of an item to a Zabbix, as zabbix_sender does, and returns what it answers.
@@ -133,7 +225,7 @@ func freeLow(t *testing.T) string {
 	return ""
 }
 
-// Debian's own Zabbix server, with the shipped media type: a value goes beyond the bound of a trigger, and a component, its service and an
+// Debian's own Zabbix, its pages and its server, into which the shipped media type was imported as a person imports it: a value goes beyond the bound of a trigger, and a component, its service and an
 // incident follow; it returns, and they are well.
 func TestZabbix(t *testing.T) {
 	dir := rig.Folder(t)
@@ -190,12 +282,11 @@ func TestZabbix(t *testing.T) {
 	})
 	ended(psql("postgres", "-c", "create database zabbix"))
 	share := rig.Cached(t, "monitoring/root/usr/share/zabbix-server-pgsql")
-	schema := filepath.Join(dir, "schema.sql")
-	rig.Must(t, "sh", "-c", "zcat "+filepath.Join(share, "schema.sql.gz")+" >"+schema)
-	ended(psql("zabbix", "-o", os.DevNull, "-f", schema))
-	setup := filepath.Join(dir, "setup.sql")
-	rig.Write(t, setup, mediaType(t, c.REST(t), token)+zabbixSQL)
-	ended(psql("zabbix", "-f", setup))
+	for _, name := range []string{"schema", "images", "data"} {
+		file := filepath.Join(dir, name+".sql")
+		rig.Must(t, "sh", "-c", "zcat "+filepath.Join(share, name+".sql.gz")+" >"+file)
+		ended(psql("zabbix", "-o", os.DevNull, "-1", "-f", file))
+	}
 
 	port := freeLow(t)
 	address := "127.0.0.1:" + port
@@ -214,6 +305,8 @@ StartDiscoverers=0
 StartHTTPPollers=0
 CacheUpdateFrequency=1
 `, port, dir, dir))
+	z := pages(t, dir, "127.0.0.1", port)
+	z.furnish(rig.Read(t, filepath.Join(rig.Root(t), "deploy/zabbix/media_evenkeel.yaml")), c.REST(t), token)
 	rig.StartCmd(t, rig.Foreign(t, "usr/sbin/zabbix_server", "-f", "-c", conf))
 
 	send := func(value int) {
@@ -242,6 +335,19 @@ CacheUpdateFrequency=1
 	if len(in.Incidents) != 1 || in.Incidents[0].Cause != "component/db" || in.Incidents[0].State != "open" || strings.Join(in.Incidents[0].Services, " ") != "service/shop" {
 		t.Errorf("incidents: %+v", in)
 	}
+	rig.Until(t, 30*time.Second, "Zabbix says that its message was sent", func() string {
+		var alerts []struct{ Status, Error, Retries string }
+		z.call("alert.get", object{"output": []string{"status", "error", "retries"}, "filter": object{"sendto": "evenkeel"}}, &alerts)
+		for _, a := range alerts {
+			if a.Status != "1" || a.Error != "" {
+				return fmt.Sprintf("%+v", alerts)
+			}
+		}
+		if len(alerts) == 0 {
+			return "there is none"
+		}
+		return ""
+	})
 	send(3)
 	r.becomes(60*time.Second, "the end of the problem is seen", map[string]string{"component/db": "ok", "service/shop": "ok"})
 }

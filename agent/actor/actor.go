@@ -8,9 +8,10 @@
 // its lease, with the kill switch, with a clean stop, or after a crash, whether or not an agent or a collector is there.
 // A value on the host that is not this actor's is left alone.
 //
-// It refuses to run programs, to take authority from anybody but the permissions file, and to act when that file could
-// have been written by others. It opens one unix socket. Run owns its goroutines: the loop, which alone touches the
-// engine, the acceptor, two for each peer, and while the host is written one that looks for the kill file.
+// It refuses to run programs that a command has a part in, to take authority from anybody but the permissions file, and to
+// act when that file could have been written by others. It opens one unix socket. Run owns its goroutines: the loop,
+// which alone touches the engine, the acceptor, two for each peer, and while the host is written one that looks for the
+// kill file.
 package actor
 
 import (

@@ -16,7 +16,7 @@ import (
 )
 
 // HostActuators returns what can act on this host, and a function that lets go of it.
-func HostActuators() (map[string]Actuator, func()) {
+func HostActuators(s Settings) (map[string]Actuator, func()) {
 	var cfg actuator.Config
 	free := func() {}
 	if actuator.SystemdRuns() {
@@ -27,6 +27,7 @@ func HostActuators() (map[string]Actuator, func()) {
 	for name, a := range actuator.New(cfg) {
 		out[name] = a
 	}
+	maps.Copy(out, trafficActuators(s))
 	return out, free
 }
 

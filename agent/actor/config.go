@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/evenkeel/evenkeel/agent/traffic/nginx"
 )
 
 // Settings is the actor's configuration file.
@@ -21,6 +23,9 @@ type Settings struct {
 	Socket      string // default actor.sock in State
 	Audit       string // folder of the audit log; default "audit" in State
 	AgentUser   string // user of the agent, who may connect beside root and the actor's own user; empty: nobody else
+
+	Nginx         nginx.Config // whose upstreams nginx.weights changes; default that of Debian's package
+	AgentCheckDir string       // folder of agentcheck.weight, which the responder reads; default agentcheck.DefaultDir
 }
 
 // Default paths.
@@ -55,7 +60,8 @@ func ParseSettings(b []byte) (Settings, error) {
 		return s, errors.New("expected one YAML document with the key host")
 	}
 	r := &reader{}
-	m := r.mapping(file.Docs[0].Body, "config", "host", "state", "permissions", "killFile", "socket", "audit", "agentUser")
+	m := r.mapping(file.Docs[0].Body, "config", "host", "state", "permissions", "killFile", "socket", "audit", "agentUser", "nginx", "agentCheckDir")
+	r.trafficSettings(m, &s)
 	s.Host = r.text(m, "host")
 	for key, to := range map[string]*string{
 		"state": &s.State, "permissions": &s.Permissions, "killFile": &s.KillFile, "socket": &s.Socket, "audit": &s.Audit, "agentUser": &s.AgentUser,

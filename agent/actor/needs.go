@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/evenkeel/evenkeel/agent/confine"
+	"github.com/evenkeel/evenkeel/agent/traffic/agentcheck"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
@@ -63,7 +64,14 @@ var needs = map[string]need{
 	"ipvs.":    network,
 	"nft.":     network,
 	"tc.":      network,
-	"nginx.":   {keep: map[string]string{"CAP_DAC_OVERRIDE": "write nginx' files", "CAP_KILL": "have nginx reload"}, anyFile: "nginx' files stand in the permissions", programs: "nginx -t"},
+	"nginx.": {
+		keep: map[string]string{
+			"CAP_DAC_OVERRIDE": "write nginx' files", "CAP_KILL": "have nginx reload", "CAP_CHOWN": "keep the owner of nginx' files",
+			"CAP_NET_BIND_SERVICE": "have nginx test a configuration with low ports", "CAP_SYS_PTRACE": othersPrograms,
+		},
+		anyFile: "nginx' files stand in the permissions", programs: "nginx -t",
+	},
+	"agentcheck.": {write: []string{agentcheck.DefaultDir}},
 }
 
 // needOf finds an action's row: the whole name, or the longest family that it belongs to.
@@ -134,6 +142,9 @@ func (e *engine) confinement(s Settings) confine.Rules {
 	}
 	r := rulesFor(uses, cgroupMounts("/proc/self/mounts"))
 	r.Write = append(r.Write, s.State, s.Audit, filepath.Dir(s.Socket))
+	if s.AgentCheckDir != "" {
+		r.Write = append(r.Write, s.AgentCheckDir)
+	}
 	slices.Sort(r.Write)
 	r.Write = slices.Compact(r.Write)
 	return r

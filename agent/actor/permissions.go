@@ -264,11 +264,11 @@ func (r *reader) grant(n ast.Node) Grant {
 }
 
 func (r *reader) target(n ast.Node) (command.Target, bool) {
-	m := r.mapping(n, "target", "unit", "cgroup", "process", "port", "sysctl", "place", "host")
+	m := r.mapping(n, "target", append([]string{"unit", "cgroup", "process", "port", "sysctl", "place", "host"}, trafficTargets...)...)
 	had := len(r.problems)
 	var t command.Target
 	if len(m.nodes) != 1 {
-		r.add(n, "a target names exactly one of unit, cgroup, process, port, sysctl, place and host")
+		r.add(n, "a target names exactly one of unit, cgroup, process, port, sysctl, place, host and what steers traffic (see docs/traffic.md)")
 		return t, false
 	}
 	switch {
@@ -292,6 +292,8 @@ func (r *reader) target(n ast.Node) (command.Target, bool) {
 		if what := r.text(m, "host"); what != "self" && what != "" {
 			r.add(m.at("host"), "host: %q: the one host that can be meant is self", what)
 		}
+	default:
+		t = r.trafficTarget(m)
 	}
 	if len(r.problems) > had {
 		return t, false

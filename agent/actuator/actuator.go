@@ -103,11 +103,9 @@ func New(cfg Config) map[string]Actuator {
 		"process.sched":    newTree[uint32](schedClass{}, p, g),
 		"process.oom":      newTree[int](oomPreference{p}, p, g),
 	}
-	for verb, name := range map[Verb]string{Start: "unit.start", Stop: "unit.stop", Restart: "unit.restart"} {
+	for name, verb := range map[string]Verb{"unit.start": Start, "unit.stop": Stop, "unit.restart": Restart} {
 		out[name] = newUnit(cfg, verb)
 	}
-	out["unit.memory-high"] = newUnitProperty(g, "memory", "MemoryHigh", 1<<20, memoryHighFiles)
-	out["unit.tasks-max"] = newUnitProperty(g, "pids", "TasksMax", 1, tasksFiles)
 	out["sysctl"] = Sysctl{cfg.Proc}
 	out["cgroup.kill"] = &Kill{groups: g}
 	out["file.relief"] = newRelief(time.Now)

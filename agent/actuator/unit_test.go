@@ -115,11 +115,12 @@ func TestUnits(t *testing.T) {
 		for _, f := range []*fakeRunner{running(), stopped()} {
 			f.lazy = true
 			s := New(Config{Proc: t.TempDir(), Systemd: f})
-			all := []*Unit{stop(s), restart(s)}
+			all := []string{"unit.stop", "unit.restart"}
 			if f.status.stopped() {
-				all = []*Unit{start(s)}
+				all = []string{"unit.start"}
 			}
-			for _, u := range all {
+			for _, name := range all {
+				u := s[name].(*Unit)
 				state, err := u.Prior(t.Context(), unit)
 				if err != nil {
 					t.Fatal(err)
@@ -148,34 +149,30 @@ func TestUnits(t *testing.T) {
 	})
 }
 
-func start(s map[string]Actuator) *Unit   { return s["unit.start"].(*Unit) }
-func stop(s map[string]Actuator) *Unit    { return s["unit.stop"].(*Unit) }
-func restart(s map[string]Actuator) *Unit { return s["unit.restart"].(*Unit) }
-
 func TestUnitsRefuse(t *testing.T) {
 	unit := command.Target{Unit: "batch.service"}
 	for name, x := range map[string]struct {
-		pick   func(map[string]Actuator) *Unit
+		action string
 		change func(*UnitStatus)
 		target command.Target
 		want   command.Reason
 	}{
-		"stop what does not run":       {stop, func(u *UnitStatus) { u.Active = "failed" }, unit, command.ReasonNoTarget},
-		"restart what does not run":    {restart, func(u *UnitStatus) { u.Active = "inactive" }, unit, command.ReasonNoTarget},
-		"restart while it starts":      {restart, func(u *UnitStatus) { u.Active = "activating" }, unit, command.ReasonNoTarget},
-		"start what runs":              {start, func(*UnitStatus) {}, unit, command.ReasonNoTarget},
-		"stop what may not be stopped": {stop, func(u *UnitStatus) { u.CanStop = false }, unit, command.ReasonNotReversible},
-		"stop what could not start":    {stop, func(u *UnitStatus) { u.CanStart = false }, unit, command.ReasonNotReversible},
-		"start what could not stop":    {start, func(u *UnitStatus) { u.Active, u.CanStop = "inactive", false }, unit, command.ReasonNotReversible},
-		"stop what would be gone":      {stop, func(u *UnitStatus) { u.Transient = true }, unit, command.ReasonNotReversible},
-		"no such unit":                 {stop, func(u *UnitStatus) { u.Load = "not-found" }, unit, command.ReasonNoTarget},
-		"masked":                       {restart, func(u *UnitStatus) { u.Load = "masked" }, unit, command.ReasonNoTarget},
-		"a slice":                      {stop, func(*UnitStatus) {}, command.Target{Unit: "system.slice"}, command.ReasonDenied},
-		"our own":                      {stop, func(*UnitStatus) {}, command.Target{Unit: "evenkeel-actor.service"}, command.ReasonDenied},
+		"stop what does not run":       {"unit.stop", func(u *UnitStatus) { u.Active = "failed" }, unit, command.ReasonNoTarget},
+		"restart what does not run":    {"unit.restart", func(u *UnitStatus) { u.Active = "inactive" }, unit, command.ReasonNoTarget},
+		"restart while it starts":      {"unit.restart", func(u *UnitStatus) { u.Active = "activating" }, unit, command.ReasonNoTarget},
+		"start what runs":              {"unit.start", func(*UnitStatus) {}, unit, command.ReasonNoTarget},
+		"stop what may not be stopped": {"unit.stop", func(u *UnitStatus) { u.CanStop = false }, unit, command.ReasonNotReversible},
+		"stop what could not start":    {"unit.stop", func(u *UnitStatus) { u.CanStart = false }, unit, command.ReasonNotReversible},
+		"start what could not stop":    {"unit.start", func(u *UnitStatus) { u.Active, u.CanStop = "inactive", false }, unit, command.ReasonNotReversible},
+		"stop what would be gone":      {"unit.stop", func(u *UnitStatus) { u.Transient = true }, unit, command.ReasonNotReversible},
+		"no such unit":                 {"unit.stop", func(u *UnitStatus) { u.Load = "not-found" }, unit, command.ReasonNoTarget},
+		"masked":                       {"unit.restart", func(u *UnitStatus) { u.Load = "masked" }, unit, command.ReasonNoTarget},
+		"a slice":                      {"unit.stop", func(*UnitStatus) {}, command.Target{Unit: "system.slice"}, command.ReasonDenied},
+		"our own":                      {"unit.stop", func(*UnitStatus) {}, command.Target{Unit: "evenkeel-actor.service"}, command.ReasonDenied},
 	} {
 		f := running()
 		x.change(&f.status)
-		if _, err := x.pick(New(Config{Proc: t.TempDir(), Systemd: f})).Prior(t.Context(), x.target); command.ReasonOf(err) != x.want {
+		if _, err := New(Config{Proc: t.TempDir(), Systemd: f})[x.action].Prior(t.Context(), x.target); command.ReasonOf(err) != x.want {
 			t.Errorf("%s: %v, want %s", name, err, x.want)
 		}
 		if len(f.jobs) != 0 {
@@ -183,7 +180,8 @@ func TestUnitsRefuse(t *testing.T) {
 		}
 	}
 	none := New(Config{Proc: t.TempDir()})
-	for _, u := range []*Unit{start(none), stop(none), restart(none)} {
+	for _, name := range []string{"unit.start", "unit.stop", "unit.restart"} {
+		u := none[name].(*Unit)
 		if _, err := u.Prior(t.Context(), unit); u.Able() == nil || command.ReasonOf(err) != command.ReasonNotReversible {
 			t.Errorf("%s without systemd: %v", u.verb, err)
 		}
@@ -211,13 +209,12 @@ func (p *propSystemd) SetProperty(_ context.Context, unit, name string, v uint64
 func TestUnitProperties(t *testing.T) {
 	unit := command.Target{Unit: "batch.service"}
 	for _, x := range []struct {
-		pick           func(map[string]Actuator) *UnitProperty
 		file, property string
 		value          int64
 		native         string
 	}{
-		{func(s map[string]Actuator) *UnitProperty { return s["unit.tasks-max"].(*UnitProperty) }, "pids.max", "TasksMax", 50, "50"},
-		{func(s map[string]Actuator) *UnitProperty { return s["unit.memory-high"].(*UnitProperty) }, "memory.high", "MemoryHigh", 64, "67108864"},
+		{"pids.max", "TasksMax", 50, "50"},
+		{"memory.high", "MemoryHigh", 64, "67108864"},
 	} {
 		root := fakeV2(t, "system.slice/batch.service")
 		file := filepath.Join(root, "system.slice/batch.service", x.file)
@@ -225,7 +222,7 @@ func TestUnitProperties(t *testing.T) {
 			t.Fatal(err)
 		}
 		sd := &propSystemd{fakeSystemd{root: root, props: map[string]uint64{}}, x.file}
-		u := x.pick(New(Config{Cgroup: root, Systemd: sd}))
+		u := New(Config{Cgroup: root, Systemd: sd})[x.file]
 		c := apply(t, u, unit, x.value)
 		if get(t, file) != x.native || fmt.Sprint(sd.props[x.property]) != x.native {
 			t.Errorf("%s reads %s, %v", x.file, get(t, file), sd.props)
@@ -250,13 +247,5 @@ func TestUnitProperties(t *testing.T) {
 		if _, _, err := u.Write(t.Context(), Change{Target: unit, State: state, Values: []int64{x.value}}); command.ReasonOf(err) != command.ReasonNoEffect {
 			t.Errorf("an accepted call that changes no file: %v", err)
 		}
-		none := x.pick(New(Config{Cgroup: root}))
-		if _, err := none.Prior(t.Context(), unit); none.Able() == nil || err == nil {
-			t.Error("able without systemd")
-		}
-	}
-	v1 := t.TempDir()
-	if u := New(Config{Cgroup: v1, Systemd: &fakeSystemd{}})["unit.memory-high"].(*UnitProperty); u.Able() == nil {
-		t.Error("memory.high in version 1")
 	}
 }

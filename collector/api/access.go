@@ -104,6 +104,8 @@ var needs = map[string]Role{
 	operatorv1.ControlService_Simulate_FullMethodName:             Viewer,
 	operatorv1.ChangeService_RecordChanges_FullMethodName:         Operator,
 	operatorv1.ChangeService_ListChanges_FullMethodName:           Viewer,
+	operatorv1.ReviewService_ConfirmReview_FullMethodName:         Operator,
+	operatorv1.ReviewService_ListConfirmations_FullMethodName:     Viewer,
 	operatorv1.ReasonService_Ask_FullMethodName:                   Viewer,
 	operatorv1.SignalService_TellSignals_FullMethodName:           Signaller,
 	operatorv1.SignalService_ListSignals_FullMethodName:           Viewer,

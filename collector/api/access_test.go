@@ -194,6 +194,7 @@ func mutations() map[string]proto.Message {
 		operatorv1.IncidentService_ResumeIncident_FullMethodName:      &operatorv1.ResumeIncidentRequest{Id: incidentA},
 		operatorv1.IncidentService_LinkIncident_FullMethodName:        &operatorv1.LinkIncidentRequest{Id: incidentA, External: "INC7"},
 		operatorv1.ChangeService_RecordChanges_FullMethodName:         &operatorv1.RecordChangesRequest{Changes: []*operatorv1.RecordedChange{{What: "checkout 4.12.0"}}},
+		operatorv1.ReviewService_ConfirmReview_FullMethodName:         &operatorv1.ConfirmReviewRequest{Item: "runbook/relieve", Note: "fine"},
 		operatorv1.ActionService_ApproveAction_FullMethodName:         &operatorv1.DecideActionRequest{Id: actionA, CommandHash: "abcd", Reason: "agreed"},
 		operatorv1.KeyService_RevokeKey_FullMethodName:                &operatorv1.RevokeKeyRequest{Id: "0123456789abcdef", Reason: "lost"},
 		operatorv1.KeyService_RotateKey_FullMethodName:                &operatorv1.RotateKeyRequest{Reason: "lost"},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -42,7 +43,12 @@ func (c *changes) RecordChanges(ctx context.Context, r *operatorv1.RecordChanges
 		if in.Id != "" || in.Host != "" || in.Kind != "" && in.Kind != picture.ChangeDeclared {
 			return nil, status.Errorf(codes.InvalidArgument, "changes[%d]: id, host and kind are the collector's to say: leave them out, and name a host among refs", i)
 		}
-		some[i] = picture.Change{What: in.What, Before: in.Before, After: in.After, By: in.By, External: in.External}
+		switch in.State {
+		case "", "done", "failed", "rolledBack":
+		default:
+			return nil, status.Errorf(codes.InvalidArgument, "changes[%d].state: %q is not one of done, failed, rolledBack", i, in.State)
+		}
+		some[i] = picture.Change{State: cmp.Or(in.State, "done"), What: in.What, Before: in.Before, After: in.After, By: in.By, External: in.External}
 		if some[i].By == "" {
 			some[i].By = who(ctx).Name
 		}
@@ -108,7 +114,7 @@ func recordedTo(in []picture.Change) []*operatorv1.RecordedChange {
 	out := make([]*operatorv1.RecordedChange, len(in))
 	for i, c := range in {
 		out[i] = &operatorv1.RecordedChange{
-			Id: c.ID, At: stamp(c.At), Host: c.Host, Kind: c.Kind, What: c.What, Before: c.Before, After: c.After, By: c.By, External: c.External,
+			Id: c.ID, At: stamp(c.At), Host: c.Host, Kind: c.Kind, What: c.What, Before: c.Before, After: c.After, By: c.By, External: c.External, State: c.State,
 		}
 		for _, ref := range c.Refs {
 			out[i].Refs = append(out[i].Refs, string(ref))

@@ -407,3 +407,20 @@ func (f fakeChanges) List(context.Context) ([]picture.Change, error) {
 		{ID: "2", At: noon.Add(time.Hour), Kind: "declared", Refs: []manifest.Ref{"service/checkout"}, What: "checkout 4.12.0", By: "ci"},
 	}, nil
 }
+
+type fakeReviews struct{ *fake }
+
+func (f fakeReviews) Check(_ context.Context, item string) error {
+	if item != "runbook/relieve" {
+		return fmt.Errorf("%w: %s is not there", api.ErrInvalid, item)
+	}
+	return nil
+}
+
+func (f fakeReviews) Confirm(_ context.Context, item, by, note string) (picture.Confirmation, error) {
+	return picture.Confirmation{ID: "r1", Item: manifest.Ref(item), At: noon, By: by, Note: note}, f.did("confirm %s", item)
+}
+
+func (f fakeReviews) Confirmations(context.Context) ([]picture.Confirmation, error) {
+	return []picture.Confirmation{{ID: "r1", Item: "runbook/relieve", At: noon, By: "ann", Note: "fine"}, {ID: "r2", Item: "detector/host-cpu", At: noon, By: "ann", Note: "fine"}}, nil
+}

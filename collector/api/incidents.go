@@ -25,8 +25,8 @@ type Explanation struct {
 
 // Candidate is one component that was weighed.
 type Candidate struct {
-	Component, Host, Contribution, Value, Services, Why, Action string
-	Limitable, OnMap, Chosen                                    bool
+	Component, Host, Contribution, Value, Loss, Services, Why, Action string
+	Limitable, OnMap, Chosen                                          bool
 }
 
 // Gate is one condition that could have held an action.
@@ -197,7 +197,7 @@ func explanationTo(e Explanation) *operatorv1.Explanation {
 	out := &operatorv1.Explanation{Ref: e.Ref, Text: e.Text, Timeline: eventsTo(e.Timeline)}
 	for _, c := range e.Candidates {
 		out.Candidates = append(out.Candidates, &operatorv1.Candidate{
-			Component: c.Component, Host: c.Host, Contribution: c.Contribution, Value: c.Value, Services: c.Services, Limitable: c.Limitable,
+			Component: c.Component, Host: c.Host, Contribution: c.Contribution, Value: c.Value, Loss: c.Loss, Services: c.Services, Limitable: c.Limitable,
 			OnMap: c.OnMap, Chosen: c.Chosen, Why: c.Why, Action: c.Action,
 		})
 	}

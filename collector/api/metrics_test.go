@@ -83,7 +83,7 @@ func TestMetricsPage(t *testing.T) {
 			t.Errorf("%s = %v, wanted %v", name, got, want)
 		}
 	}
-	if len(samples) != 3 {
+	if len(samples) != 3+12 { // and what became of the messages of two senders
 		t.Errorf("%d samples: %v", len(samples), samples)
 	}
 }

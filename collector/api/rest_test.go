@@ -56,6 +56,7 @@ func gets() map[string]get {
 		"/api/v1/query_range":             {"/api/v1/query_range?query=up&start=" + at + "&end=2026-11-25T12:01:00Z&step=15s", operatorv1.QueryService_QueryRange_FullMethodName, &operatorv1.QueryRangeRequest{Query: "up", Start: at, End: "2026-11-25T12:01:00Z", Step: "15s"}, &operatorv1.QueryResponse{}},
 		"/api/v1/killswitch":              {"/api/v1/killswitch", operatorv1.ControlService_GetKillSwitch_FullMethodName, &operatorv1.GetKillSwitchRequest{}, &operatorv1.KillSwitch{}},
 		"/api/v1/audit":                   {"/api/v1/audit?after=41&limit=5&subject=host/web-1", operatorv1.ControlService_ListAudit_FullMethodName, &operatorv1.ListAuditRequest{After: "41", Limit: 5, Subject: "host/web-1"}, &operatorv1.ListAuditResponse{}},
+		"/api/v1/review/confirmations":    {"/api/v1/review/confirmations?item=runbook/relieve&limit=5", operatorv1.ReviewService_ListConfirmations_FullMethodName, &operatorv1.ListConfirmationsRequest{Item: "runbook/relieve", Limit: 5}, &operatorv1.ListConfirmationsResponse{}},
 		"/api/v1/changes":                 {"/api/v1/changes?ref=host/web-1&host=web-1&since=" + at + "&limit=5", operatorv1.ChangeService_ListChanges_FullMethodName, &operatorv1.ListChangesRequest{Ref: "host/web-1", Host: "web-1", Since: at, Limit: 5}, &operatorv1.ListChangesResponse{}},
 		"/api/v1/reason/{question}":       {"/api/v1/reason/contacts?of=host/a&set=component/web%3Dcritical&set=host/b%3Dunknown&at=2026-11-25T10:00:00Z", operatorv1.ReasonService_Ask_FullMethodName, &operatorv1.AskRequest{Question: "contacts", Set: []string{"component/web=critical", "host/b=unknown"}, At: "2026-11-25T10:00:00Z", Args: map[string]string{"of": "host/a"}}, &operatorv1.AskResponse{}},
 		"/api/v1/signals":                 {"/api/v1/signals?ref=component/web", operatorv1.SignalService_ListSignals_FullMethodName, &operatorv1.ListSignalsRequest{Ref: "component/web"}, &operatorv1.ListSignalsResponse{}},
@@ -192,12 +193,19 @@ func TestRESTChanges(t *testing.T) {
 		{"POST", "/api/v1/simulate", `{}`, 200, `"text":"nothing"`},
 		{"GET", "/api/v1/reason/contacts?of=host/a&set=component/web=critical&at=2026-11-25T10:00:00Z", "", 200, `{"at":"2026-11-25T10:00:00Z","kind":"contacts","of":"host/a","set":"[{component/web critical}]"}`},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":"checkout 4.12.0","refs":["service/checkout"],"at":"2026-11-25T10:00:00Z","external":"CHG7"}]}`, 200, `"kind":"declared","what":"checkout 4.12.0","before":"","after":"","by":"ada-admin","external":"CHG7"`},
+		{"POST", "/api/v1/changes", `{"changes":[{"what":"x","state":"rolledBack"}]}`, 200, `"state":"rolledBack"`},
+		{"POST", "/api/v1/changes", `{"changes":[{"what":"x","state":"planned"}]}`, 400, `changes[0].state: \"planned\" is not one of done, failed, rolledBack`},
 		{"POST", "/api/v1/changes", `{"changes":[]}`, 400, "expected 1 to 1000"},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":""}]}`, 400, "changes[0].what: say what was changed"},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":"x"},{"what":"x","at":"noon"}]}`, 400, `changes[1].at: \"noon\" is not a time`},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":"x","host":"web-1"}]}`, 400, "leave them out"},
 		{"POST", "/api/v1/changes", `{"changes":[{"what":"x","refs":["service/chekout"]}]}`, 400, "service/chekout is not on the map"},
 		{"GET", "/api/v1/changes", "", 200, `"id":"2"`},
+		{"POST", "/api/v1/review/confirmations", `{"item":"runbook/relieve","note":"fine"}`, 200, `"item":"runbook/relieve","at":"2026-11-25T12:00:00.123456789Z","by":"ada-admin","note":"fine"`},
+		{"POST", "/api/v1/review/confirmations", `{"item":"runbook/relieve","note":"fine","by":"ann"}`, 200, `"by":"ann"`},
+		{"POST", "/api/v1/review/confirmations", `{"item":"runbook/relieve"}`, 400, "say what the review found"},
+		{"POST", "/api/v1/review/confirmations", `{"item":"runbook/relive","note":"fine"}`, 400, "runbook/relive is not there"},
+		{"GET", "/api/v1/review/confirmations?item=runbook/relieve", "", 200, `"id":"r1"`},
 		{"GET", "/api/v1/reason/contacts?set=component/web", "", 400, "expected REF=LEVEL"},
 		{"GET", "/api/v1/reason/contacts?at=noon", "", 400, "is not a time"},
 		{"GET", "/api/v1/reason/slo", "", 400, "live:1:1: nothing"},
@@ -317,6 +325,7 @@ func bound(t *testing.T, address string) error {
 	t.Helper()
 	var cfg api.Config
 	newWorld(t, func(c *api.Config) { cfg = *c })
+	cfg.Metrics = api.NewMetrics()
 	cfg.HTTP = listenerAt{cfg.HTTP, &net.TCPAddr{IP: net.ParseIP(address), Port: 8420}}
 	_, err := api.New(cfg)
 	return err

@@ -62,6 +62,7 @@ type Config struct {
 	Control   Control
 	Reason    Reason
 	Changes   Changes
+	Reviews   Reviews
 	Signals   Signals
 	Keys      Keys
 }
@@ -73,6 +74,8 @@ type Server struct {
 	inside *memnet.Network
 	// stopping is closed when Run ends, and ends the streams that would go on for ever.
 	stopping chan struct{}
+
+	deliveries deliveries
 }
 
 // Limits of the operators' port: a client that goes past them hurts itself only.
@@ -92,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HTTPTLS == nil && !loopback(cfg.HTTP.Addr()) {
 		return nil, fmt.Errorf("refusing to serve HTTP on %s without a certificate: bind it to 127.0.0.1, or set http.certificate and http.key", cfg.HTTP.Addr())
 	}
-	s := &Server{cfg: cfg, inside: memnet.New(), stopping: make(chan struct{})}
+	s := &Server{cfg: cfg, inside: memnet.New(), stopping: make(chan struct{}), deliveries: newDeliveries(cfg.Metrics)}
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxRecvMsgSize(maxReceive), grpc.MaxHeaderListSize(maxHeaders),
@@ -110,6 +113,7 @@ func New(cfg Config) (*Server, error) {
 	operatorv1.RegisterControlServiceServer(s.grpc, &control{server: s})
 	operatorv1.RegisterReasonServiceServer(s.grpc, &reasoner{server: s})
 	operatorv1.RegisterChangeServiceServer(s.grpc, &changes{server: s})
+	operatorv1.RegisterReviewServiceServer(s.grpc, &reviews{server: s})
 	operatorv1.RegisterSignalServiceServer(s.grpc, &signals{server: s})
 	operatorv1.RegisterKeyServiceServer(s.grpc, &keys{server: s})
 	if cfg.Register != nil {
@@ -208,6 +212,7 @@ func (s *Server) rest(ctx context.Context, conn *grpc.ClientConn) (http.Handler,
 		operatorv1.RegisterIncidentServiceHandler, operatorv1.RegisterActionServiceHandler, operatorv1.RegisterAccessServiceHandler,
 		operatorv1.RegisterQueryServiceHandler, operatorv1.RegisterControlServiceHandler,
 		operatorv1.RegisterReasonServiceHandler, operatorv1.RegisterChangeServiceHandler, operatorv1.RegisterSignalServiceHandler,
+		operatorv1.RegisterReviewServiceHandler,
 		operatorv1.RegisterKeyServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {

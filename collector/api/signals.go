@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -121,11 +122,77 @@ func (s *Server) webhooks(mux *http.ServeMux) {
 	for sender, read := range map[outside.Sender]func([]byte) (outside.Message, error){
 		outside.Alertmanager: outside.ReadAlertmanager, outside.Zabbix: outside.ReadZabbix,
 	} {
-		mux.HandleFunc("POST /api/v1/webhooks/"+string(sender), s.only(Signaller, func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc("POST /api/v1/webhooks/"+string(sender), s.counted(sender, s.only(Signaller, func(w http.ResponseWriter, r *http.Request) {
 			s.webhook(w, r, sender, read)
-		}))
+		})))
 	}
 }
+
+// deliveries counts what became of the messages of webhooks, by sender and result.
+type deliveries map[outside.Sender]map[string]*atomic.Uint64
+
+// What becomes of a message; by the code of its answer.
+const (
+	deliveryTaken     = "taken"
+	deliveryDenied    = "denied"
+	deliveryMalformed = "malformed"
+	deliveryTooLarge  = "too_large"
+	deliveryFull      = "full"
+	deliveryFailed    = "failed"
+)
+
+func newDeliveries(m *Metrics) deliveries {
+	out := deliveries{}
+	for _, sender := range []outside.Sender{outside.Alertmanager, outside.Zabbix} {
+		out[sender] = map[string]*atomic.Uint64{}
+		for _, result := range []string{deliveryTaken, deliveryDenied, deliveryMalformed, deliveryTooLarge, deliveryFull, deliveryFailed} {
+			n := &atomic.Uint64{}
+			out[sender][result] = n
+			m.Counter(fmt.Sprintf("evenkeel_api_webhook_deliveries_total{sender=%q,result=%q}", sender, result),
+				"Messages to webhooks since the start, by what became of them.", n.Load)
+		}
+	}
+	return out
+}
+
+// counted counts the messages of a sender by how they are answered.
+func (s *Server) counted(sender outside.Sender, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		noted := &answered{ResponseWriter: w, code: http.StatusOK}
+		defer func() {
+			result := deliveryFailed
+			switch noted.code {
+			case http.StatusOK:
+				result = deliveryTaken
+			case http.StatusUnauthorized, http.StatusForbidden:
+				result = deliveryDenied
+			case http.StatusBadRequest:
+				result = deliveryMalformed
+			case http.StatusRequestEntityTooLarge:
+				result = deliveryTooLarge
+			case http.StatusTooManyRequests:
+				result = deliveryFull
+			}
+			s.deliveries[sender][result].Add(1)
+		}()
+		next(noted, r)
+	}
+}
+
+// answered notes the code of an answer.
+type answered struct {
+	http.ResponseWriter
+	code int
+}
+
+// WriteHeader notes the code and passes it on.
+func (a *answered) WriteHeader(code int) {
+	a.code = code
+	a.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answered) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // bodyPatience bounds how long a webhook's body may take to arrive.
 const bodyPatience = 30 * time.Second

@@ -122,6 +122,20 @@ func TestWebhooks(t *testing.T) {
 			t.Errorf("%v: %d %s", tt.err, resp.StatusCode, body)
 		}
 	}
+	_, page := w.do("GET", "/metrics", "viewer", "")
+	samples, err := parse(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{
+		`{sender="alertmanager",result="taken"}`: 2, `{sender="alertmanager",result="denied"}`: 2, `{sender="alertmanager",result="malformed"}`: 2,
+		`{sender="alertmanager",result="too_large"}`: 1, `{sender="alertmanager",result="full"}`: 1, `{sender="alertmanager",result="failed"}`: 1,
+		`{sender="zabbix",result="taken"}`: 1, `{sender="zabbix",result="malformed"}`: 1, `{sender="zabbix",result="failed"}`: 0,
+	} {
+		if got := samples["evenkeel_api_webhook_deliveries_total"+name]; got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
 }
 
 // A signaller tells and does not look.

@@ -65,7 +65,7 @@ func newWorld(t *testing.T, edit ...func(*api.Config)) *world {
 		},
 		Metrics: page, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time { return noon },
 		Resources: fakeResources{f}, Hosts: fakeHosts{f}, Map: fakeMap{f}, Incidents: fakeIncidents{f}, Actions: fakeActions{f},
-		Tokens: fakeTokens{f}, Query: fakeQuery{f}, Control: fakeControl{f}, Reason: fakeReason{f}, Changes: fakeChanges{f}, Signals: fakeSignals{f}, Keys: fakeKeys{f},
+		Tokens: fakeTokens{f}, Query: fakeQuery{f}, Control: fakeControl{f}, Reason: fakeReason{f}, Changes: fakeChanges{f}, Reviews: fakeReviews{f}, Signals: fakeSignals{f}, Keys: fakeKeys{f},
 	}
 	for _, e := range edit {
 		e(&cfg)

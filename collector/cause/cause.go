@@ -273,6 +273,28 @@ func Impact(s *servicemap.Snapshot, ref manifest.Ref) []manifest.Ref {
 	return w.hit(ref)
 }
 
+// Hits answers Impact for many nodes of one snapshot: the map is traced once for all of them.
+type Hits struct{ w *web }
+
+// Trace traces a snapshot.
+func Trace(s *servicemap.Snapshot) *Hits {
+	var all []manifest.Ref
+	for _, x := range s.Graph().Services() {
+		if r, _ := s.Range(x); r.Low >= health.Warning {
+			all = append(all, x)
+		}
+	}
+	return &Hits{trace(s, all...)}
+}
+
+// Of returns the services that a node hits now, as Impact does. The list is not to be changed.
+func (h *Hits) Of(ref manifest.Ref) []manifest.Ref {
+	if !h.w.seen[ref] {
+		return nil
+	}
+	return h.w.hit(ref)
+}
+
 // Loss returns what all services lose in an hour at their present health in one unit, each loss counted once.
 func Loss(s *servicemap.Snapshot, unit string, at time.Time) servicemap.Value {
 	services := bad(s)

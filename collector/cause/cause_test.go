@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/evenkeel/evenkeel/collector/cause"
 	"github.com/evenkeel/evenkeel/collector/servicemap"
@@ -155,6 +156,47 @@ func TestImpact(t *testing.T) {
 	if diff := cmp.Diff([]string{"component/db@h4 critical [service/reports] 50 EUR"}, lines(one)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// What was traced once answers as Impact does, on random maps with members, quorums, shared parts and services on services.
+func TestTraceIsImpact(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var b strings.Builder
+		n := rapid.IntRange(1, 6).Draw(rt, "components")
+		for i := range n {
+			fmt.Fprintf(&b, "---\nkind: Component\nmetadata: {name: c%d}\n", i)
+		}
+		services := rapid.IntRange(1, 6).Draw(rt, "services")
+		for i := range services {
+			var on []string
+			for k := range n {
+				if rapid.Bool().Draw(rt, "on") {
+					on = append(on, fmt.Sprintf("{ref: component/c%d}", k))
+				}
+			}
+			for k := range i {
+				if rapid.IntRange(0, 2).Draw(rt, "above") == 0 {
+					on = append(on, fmt.Sprintf("{ref: service/s%d}", k))
+				}
+			}
+			if len(on) == 0 {
+				on = append(on, "{ref: component/c0}")
+			}
+			rule := rapid.SampledFrom([]string{"rule: worst", "rule: best", "rule: quorum, quorum: {need: 1}"}).Draw(rt, "rule")
+			fmt.Fprintf(&b, "---\nkind: Service\nmetadata: {name: s%d}\nspec: {criticality: 2, health: {%s}, dependsOn: [%s]}\n", i, rule, strings.Join(on, ", "))
+		}
+		set := map[manifest.Ref]string{}
+		for i := range n {
+			set[manifest.Ref(fmt.Sprintf("component/c%d", i))] = rapid.SampledFrom([]string{"ok", "warning", "major", "critical", "unknown"}).Draw(rt, "level")
+		}
+		s := state(t, strings.TrimPrefix(b.String(), "---\n"), set).Snapshot()
+		hits := cause.Trace(s)
+		for _, ref := range s.Graph().Refs() {
+			if diff := cmp.Diff(cause.Impact(s, ref), hits.Of(ref)); diff != "" {
+				rt.Fatalf("%s:\n%s\n%s", ref, diff, b.String())
+			}
+		}
+	})
 }
 
 func TestAQuorumThatCannotBeMetIsItsOwnCause(t *testing.T) {

@@ -99,15 +99,16 @@ func TestVerdictIsEveryHour(t *testing.T) {
 		took = rapid.IntRange(1, begun).Draw(rt, "took")
 		state := rapid.SampledFrom([]string{"done", "failed", "rolledBack"}).Draw(rt, "state")
 		var rows strings.Builder
-		rows.WriteString("ref,time,level\n")
+		rows.WriteString("ref,time,level,origin\n")
 		bad := make([]bool, 120) // by hour, the last one ends now
-		was := false
+		was := ""
 		for h := range bad {
-			bad[h] = rapid.IntRange(0, 3).Draw(rt, "bad") == 0
-			if h == 0 || bad[h] != was {
-				fmt.Fprintf(&rows, "service/shop,%s,%s\n", at().Add(time.Duration(h-120)*time.Hour).Format(time.RFC3339), map[bool]string{true: "critical", false: "ok"}[bad[h]])
+			how := rapid.SampledFrom([]string{"critical,own", "critical,planned", "ok,", "ok,"}).Draw(rt, "how")
+			bad[h] = how == "critical,own" // what was planned is by no change's fault
+			if how != was {
+				fmt.Fprintf(&rows, "service/shop,%s,%s\n", at().Add(time.Duration(h-120)*time.Hour).Format(time.RFC3339), how)
 			}
-			was = bad[h]
+			was = how
 		}
 		p := read(t, declared("c", "component/web", state, begun, took), picture.Options{History: &manifest.File{Name: "h", Text: []byte(rows.String())}})
 		got, err := change.Of(p)
@@ -160,6 +161,39 @@ func TestRates(t *testing.T) {
 	}
 	if len(got.Done) != 3 || got.Done[0].Change != "change/a" || len(got.Done[0].Unseen) != 2 || got.Done[0].Verdict != change.Unknown {
 		t.Errorf("%+v", got.Done)
+	}
+}
+
+// A declared change is judged like a planned one, while it is young; one that was observed is not.
+func TestDeclaredIsJudged(t *testing.T) {
+	history := "ref,time,level\nservice/shop," + at().Add(-100*time.Hour).Format(time.RFC3339) + ",ok\nservice/shop," + at().Add(-10*time.Hour).Format(time.RFC3339) + ",critical\n"
+	p := read(t, "", picture.Options{History: &manifest.File{Name: "h", Text: []byte(history)}})
+	ago := func(hours int, kind, state string, refs ...manifest.Ref) picture.Change {
+		return picture.Change{ID: fmt.Sprint("c", hours), At: at().Add(-time.Duration(hours) * time.Hour), Kind: kind, State: state, What: "release", Refs: refs}
+	}
+	p.Changes = []picture.Change{
+		ago(31*24, "declared", "done", "component/web"), ago(40, "declared", "rolledBack", "component/web"), ago(20, "package", "", "component/web"),
+		ago(12, "declared", "", "component/web"), ago(11, "declared", ""), ago(-1, "declared", "", "component/web"),
+	}
+	got, err := change.Of(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, v := range got.Done {
+		lines = append(lines, fmt.Sprint(v.ID, " ", v.Title, " ", v.State, " ", v.Verdict, " ", v.Before.Bad, " ", v.After.Bad))
+	}
+	if diff := cmp.Diff([]string{"c12 release done worse 0s 36000s", "c40 release rolledBack same 0s 0s"}, lines); diff != "" {
+		t.Error(diff)
+	}
+	shop := change.Rate{}
+	for _, r := range got.Rates {
+		if r.Ref == "service/shop" {
+			shop = r
+		}
+	}
+	if shop != (change.Rate{Ref: "service/shop", Finished: 2, Failed: 1, Worse: 1, Rate: 0.5}) {
+		t.Errorf("%+v", got.Rates)
 	}
 }
 

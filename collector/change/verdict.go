@@ -14,6 +14,15 @@ import (
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
+// Declared changes are judged when they are not older than JudgedFor, and only the newest JudgedMost of them.
+const (
+	JudgedFor  = 30 * 24 * time.Hour
+	JudgedMost = 200
+)
+
+// Least is how long before and after a change must be known to compare them.
+const Least = time.Minute
+
 // Around is how long before and after a change is looked at, at most.
 const Around = 24 * time.Hour
 
@@ -27,9 +36,10 @@ const (
 
 // Verdict is what became of the services above a change that is done, failed or was rolled back.
 type Verdict struct {
-	Change manifest.Ref `json:"change"`
+	Change manifest.Ref `json:"change"` // of a planned one; empty for one that was declared
+	ID     string       `json:"id"`     // of a declared one, where it is on record
 	Title  string       `json:"title"`
-	State  string       `json:"state"`
+	State  string       `json:"state"` // done, failed or rolledBack
 	Owner  manifest.Ref `json:"owner"`
 	From   string       `json:"from"`
 	To     string       `json:"to"`
@@ -62,16 +72,15 @@ type Rate struct {
 func judge(p *picture.Picture, planned []event) ([]Verdict, []Rate) {
 	verdicts := []Verdict{}
 	rates := map[manifest.Ref]*Rate{}
-	for _, e := range planned {
-		c, ok := manifest.SpecOf[manifest.ChangeRecord](p.Set, e.ref)
-		state := c.StateInForce()
-		if !ok || state == "planned" || state == "running" {
-			continue
-		}
-		v, services := verdict(p, e)
-		v.State, v.Owner, v.Title = state, c.Owner, c.Title
+	past := map[manifest.Ref][]slo.Segment{} // as far as they were asked for
+	add := func(e event, id, title, state string, owner manifest.Ref) {
+		v, services := verdict(p, e, past)
+		v.ID, v.State, v.Owner, v.Title = id, state, owner, title
 		verdicts = append(verdicts, v)
-		for _, ref := range append(services, c.Owner) {
+		if owner != "" {
+			services = append(services, owner)
+		}
+		for _, ref := range services {
 			r := rates[ref]
 			if r == nil {
 				r = &Rate{Ref: ref}
@@ -86,6 +95,20 @@ func judge(p *picture.Picture, planned []event) ([]Verdict, []Rate) {
 			}
 		}
 	}
+	for _, e := range planned {
+		c, ok := manifest.SpecOf[manifest.ChangeRecord](p.Set, e.ref)
+		if state := c.StateInForce(); ok && state != "planned" && state != "running" {
+			add(e, "", c.Title, state, c.Owner)
+		}
+	}
+	most := JudgedMost
+	for _, c := range slices.Backward(p.Changes) { // the newest first
+		if c.Kind != picture.ChangeDeclared || len(c.Refs) == 0 || c.At.After(p.At) || p.At.Sub(c.At) > JudgedFor || most == 0 {
+			continue
+		}
+		most--
+		add(event{on: c.Refs, from: c.At, to: c.At, what: c.What}, c.ID, c.What, cmp.Or(c.State, "done"), p.Map.Graph().Owner(c.Refs[0]))
+	}
 	slices.SortStableFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(b.To, a.To) })
 	out := []Rate{}
 	for _, ref := range slices.Sorted(maps.Keys(rates)) {
@@ -97,7 +120,7 @@ func judge(p *picture.Picture, planned []event) ([]Verdict, []Rate) {
 }
 
 // verdict compares the time before and after a change, and returns all services above it.
-func verdict(p *picture.Picture, e event) (Verdict, []manifest.Ref) {
+func verdict(p *picture.Picture, e event, past map[manifest.Ref][]slo.Segment) (Verdict, []manifest.Ref) {
 	var services []manifest.Ref
 	for _, ref := range e.on {
 		services = append(services, p.Map.Graph().ServicesAbove(ref)...)
@@ -109,7 +132,11 @@ func verdict(p *picture.Picture, e event) (Verdict, []manifest.Ref) {
 	v.Length = slo.Seconds(length)
 	var rows []slo.Row
 	for _, ref := range services {
-		history := slo.Segments(p.History, ref, p.At)
+		history, known := past[ref]
+		if !known {
+			history = p.States(ref)
+			past[ref] = history
+		}
 		if len(history) == 0 || history[0].From.After(e.from.Add(-length)) {
 			v.Unseen = append(v.Unseen, ref)
 			continue
@@ -122,7 +149,7 @@ func verdict(p *picture.Picture, e event) (Verdict, []manifest.Ref) {
 	before, bad := stretch(p, rows, e.from.Add(-length), e.from)
 	after, worse := stretch(p, rows, e.to, e.to.Add(length))
 	v.Before, v.After = before, after
-	if length == 0 || len(v.Services) == 0 {
+	if length < Least || len(v.Services) == 0 {
 		return v, services
 	}
 	switch {
@@ -151,6 +178,7 @@ func byCost(d cost.Amounts) string {
 	return Same
 }
 
+// stretch is what was bad of some services, and what that cost, but for what was planned.
 func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, time.Duration) {
 	g := p.Map.Graph()
 	segments := cost.History(g, rows, from, to)
@@ -158,7 +186,7 @@ func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, t
 	last := map[manifest.Ref]cost.Segment{}
 	slices.SortStableFunc(segments, func(a, b cost.Segment) int { return a.From.Compare(b.From) })
 	end := func(s cost.Segment, at time.Time) {
-		if s.Level >= health.Major {
+		if s.Level >= health.Major && !s.Planned {
 			bad += at.Sub(s.From)
 		}
 	}
@@ -171,5 +199,9 @@ func stretch(p *picture.Picture, rows []slo.Row, from, to time.Time) (Stretch, t
 	for _, s := range last {
 		end(s, to)
 	}
-	return Stretch{slo.Seconds(bad), cost.Totals(cost.Bills(g, segments, to))}, bad
+	costs := cost.Amounts{}
+	for unit, b := range cost.Bills(g, segments, to) {
+		costs[unit] = b.Total - b.Planned
+	}
+	return Stretch{slo.Seconds(bad), costs}, bad
 }

@@ -39,7 +39,7 @@ type Attribution struct {
 
 // Attribute returns what the faults cost the services of a map in [from, to), by the node that was bad. Each cost is that of the health
 // which the map's rules make of the faults that are present, everything else being well; so a service that would have failed without a
-// cause as well is not charged to it alone. Unit is a currency or servicemap.UnitPoints.
+// cause as well is not charged to it alone. What is in maintenance is charged to none. Unit is a currency or servicemap.UnitPoints.
 func Attribute(g *servicemap.Graph, faults []Fault, from, to time.Time, unit string) Attribution {
 	faults = slices.DeleteFunc(slices.Clone(faults), func(f Fault) bool { return !g.Has(f.Ref) })
 	rates := func(ref manifest.Ref) (Rate, bool) { return RateOf(g.BaseValue(ref), unit) }
@@ -51,7 +51,8 @@ func Attribute(g *servicemap.Graph, faults []Fault, from, to time.Time, unit str
 				some = append(some, f)
 			}
 		}
-		return Of(replay(g, some, from, to), to, rates).Total
+		bill := Of(replay(g, some, from, to), to, rates)
+		return bill.Total - bill.Planned
 	})
 	for i, ref := range causes {
 		out.Shares[i].Ref = ref

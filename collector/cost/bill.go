@@ -22,6 +22,8 @@ type Segment struct {
 	// Above are the services that blame this one, directly or not: while one of them loses something, the loss is counted there and
 	// not here, which is the rule by which package cause ranks.
 	Above []manifest.Ref
+	// Planned says that it was meant to be so: what it costs is told apart.
+	Planned bool
 }
 
 // Record returns the segments of all services as a snapshot has them, for a history that goes on from there. What is only unknown is
@@ -32,20 +34,23 @@ func Record(s *servicemap.Snapshot, from time.Time) []Segment {
 	out := make([]Segment, 0, len(services))
 	for _, ref := range services {
 		r, _ := s.Range(ref)
-		out = append(out, Segment{ref, from, r.Low, above[ref]})
+		_, planned := s.Maintenance(ref)
+		out = append(out, Segment{ref, from, r.Low, above[ref], planned})
 	}
 	return out
 }
 
 // Item is the cost of one service.
 type Item struct {
-	Ref  manifest.Ref
-	Cost manifest.Decimal // what is counted at this service
+	Ref     manifest.Ref
+	Cost    manifest.Decimal // what is counted at this service
+	Planned manifest.Decimal // how much of it was planned
 }
 
 // Bill is the cost of a history.
 type Bill struct {
 	Total    manifest.Decimal // the exact sum of the services' costs
+	Planned  manifest.Decimal // how much of it was planned
 	Services []Item           // with a rate, sorted by reference
 	Unpriced []manifest.Ref   // without one, sorted
 }
@@ -74,9 +79,9 @@ func Of(segments []Segment, end time.Time, rates func(manifest.Ref) (Rate, bool)
 		if !ok {
 			continue
 		}
-		item := Item{ref, l.price(losses)}
-		bill.Services = append(bill.Services, item)
-		bill.Total = plus(bill.Total, item.Cost)
+		cost, planned := l.price(losses)
+		bill.Services = append(bill.Services, Item{ref, cost, planned})
+		bill.Total, bill.Planned = plus(bill.Total, cost), plus(bill.Planned, planned)
 	}
 	return bill
 }
@@ -100,6 +105,7 @@ type stretch struct {
 	factor   manifest.Decimal
 	level    health.Level
 	above    []manifest.Ref
+	planned  bool
 }
 
 func (r *Rate) losing(history []Segment, end time.Time) *lossy {
@@ -117,20 +123,24 @@ func (r *Rate) losing(history []Segment, end time.Time) *lossy {
 		}
 		r.segments(s.From, to, func(c calendar.Segment) {
 			if c.Factor > 0 {
-				out.stretches = append(out.stretches, stretch{c.Start, c.End, c.Factor, s.Level, s.Above})
+				out.stretches = append(out.stretches, stretch{c.Start, c.End, c.Factor, s.Level, s.Above, s.Planned})
 			}
 		})
 	}
 	return out
 }
 
-// price is the cost of the stretches without the time in which a service above loses something.
-func (l *lossy) price(all map[manifest.Ref]*lossy) manifest.Decimal {
-	var m meter
+// price is the cost of the stretches without the time in which a service above loses something, and how much of it was planned.
+func (l *lossy) price(all map[manifest.Ref]*lossy) (cost, planned manifest.Decimal) {
+	var m, p meter
 	for _, s := range l.stretches {
-		m.add(s.factor, s.level, s.to.Sub(s.from)-covered(s, all))
+		d := s.to.Sub(s.from) - covered(s, all)
+		m.add(s.factor, s.level, d)
+		if s.planned {
+			p.add(s.factor, s.level, d)
+		}
 	}
-	return m.price(&l.rate)
+	return m.price(&l.rate), p.price(&l.rate)
 }
 
 // covered returns for how long of a stretch a service above it loses something.

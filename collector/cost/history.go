@@ -91,11 +91,11 @@ func History(g *servicemap.Graph, rows []slo.Row, from, to time.Time) []Segment 
 		case !r.At.After(from):
 			stood[r.Ref] = r
 		default:
-			out = append(out, Segment{r.Ref, r.At, r.Health.Low, above[r.Ref]})
+			out = append(out, Segment{r.Ref, r.At, r.Health.Low, above[r.Ref], r.Origin == slo.Planned})
 		}
 	}
 	for ref, r := range stood {
-		out = append(out, Segment{ref, from, r.Health.Low, above[ref]})
+		out = append(out, Segment{ref, from, r.Health.Low, above[ref], r.Origin == slo.Planned})
 	}
 	return out
 }

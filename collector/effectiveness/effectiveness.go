@@ -27,12 +27,25 @@ const (
 	Confirmed = "confirmed" // somebody reviewed it and found it right
 )
 
-// Event is one thing that happened to an item: a reference, or an edge of the map "service/a>component/b".
+// Event is one thing that happened to an item: a reference, or an edge of the map "service/a>component/b". By and Note are those of a
+// confirmation, where they are known.
 type Event struct {
-	Item string
-	At   time.Time
-	What string
+	Item     string
+	At       time.Time
+	What     string
+	By, Note string
 }
+
+// Reviewed says in words what can be reviewed.
+const Reviewed = "detector/NAME, runbook/NAME, remediationpolicy/NAME, an edge such as service/shop>component/web, or service/NAME for a gap of the map"
+
+// May reports whether what a reference names can be reviewed.
+func May(ref manifest.Ref) bool { return slices.Contains(kinds, ref.Kind()) }
+
+var kinds = []string{"detector", "runbook", "remediationpolicy", service}
+
+// service is the kind of which gaps are reviewed, and nothing else.
+const service = "service"
 
 // Options say how evidence is weighed. All are above 0.
 type Options struct {
@@ -61,7 +74,8 @@ type Review struct {
 	Kind       string `json:"kind"`
 	At         string `json:"at"`
 	Items      []Item `json:"items"` // all of them: those that are due first, the worst first
-	// Gaps are services that are bad while nothing that they rest on is to blame: something is missing on the map.
+	// Gaps are services that are or were bad while nothing that they rest on is to blame: something is missing on the map. A gap stays until
+	// somebody confirms its service.
 	Gaps []Gap `json:"gaps"`
 }
 
@@ -76,7 +90,9 @@ type Item struct {
 	Outcomes  int     `json:"outcomes"`
 	Zone      string  `json:"zone"`
 	Confirmed string  `json:"confirmed"` // when it was last; empty for never
-	Changes   int     `json:"changes"`   // since then
+	By        string  `json:"by"`        // who did, and what was found; empty where it is not known
+	Note      string  `json:"note"`
+	Changes   int     `json:"changes"` // since then
 	Due       bool    `json:"due"`
 	// Why says why it is due, one sentence each.
 	Why []string `json:"why"`
@@ -84,14 +100,17 @@ type Item struct {
 
 // Gap is a hole in the map.
 type Gap struct {
-	Service manifest.Ref `json:"service"`
-	Text    string       `json:"text"`
+	Service  manifest.Ref `json:"service"`
+	Text     string       `json:"text"`
+	Now      bool         `json:"now"`      // the service is bad at this moment
+	Seen     string       `json:"seen"`     // when it was last noted, RFC 3339; empty where no incident is known
+	Incident string       `json:"incident"` // of that time; empty where none is known
 }
 
 // Of reviews the items of events, and the detectors, runbooks and policies of a picture that have none. Events after its moment are left out.
 func Of(p *picture.Picture, events []Event, opt Options) Review {
 	out := Review{APIVersion: manifest.APIVersion, Kind: "Review", At: p.At.UTC().Format(time.RFC3339), Items: []Item{}, Gaps: []Gap{}}
-	by := map[string][]Event{}
+	by, confirmed := map[string][]Event{}, map[manifest.Ref]time.Time{}
 	for r := range p.Set.All() {
 		switch r.Kind {
 		case manifest.KindDetector, manifest.KindRunbook, manifest.KindRemediationPolicy:
@@ -99,8 +118,12 @@ func Of(p *picture.Picture, events []Event, opt Options) Review {
 		}
 	}
 	for _, e := range events {
-		if !e.At.After(p.At) {
+		switch ref := manifest.Ref(e.Item); {
+		case e.At.After(p.At):
+		case ref.Kind() != service || strings.Contains(e.Item, ">"):
 			by[e.Item] = append(by[e.Item], e)
+		case e.What == Confirmed && e.At.After(confirmed[ref]):
+			confirmed[ref] = e.At
 		}
 	}
 	for item, list := range by {
@@ -110,13 +133,42 @@ func Of(p *picture.Picture, events []Event, opt Options) Review {
 	slices.SortFunc(out.Items, func(a, b Item) int {
 		return cmp.Or(order(b.Due)-order(a.Due), cmp.Compare(zones[a.Zone], zones[b.Zone]), cmp.Compare(known(a.Least), known(b.Least)), cmp.Compare(a.Item, b.Item))
 	})
+	out.Gaps = gaps(p, confirmed)
+	return out
+}
+
+// gaps returns the holes in the map that nobody has reviewed since they were seen: those of this moment first, then the latest.
+func gaps(p *picture.Picture, confirmed map[manifest.Ref]time.Time) []Gap {
+	out := []Gap{}
+	at := map[manifest.Ref]int{}
 	causes := explain.Of(p)
 	for i := range causes.Causes {
 		if c := &causes.Causes[i]; c.NotOnMap {
-			out.Gaps = append(out.Gaps, Gap{c.Ref, fmt.Sprintf("it is %s and nothing that it rests on is to blame: what is wrong is not on the map", c.Level)})
+			at[c.Ref] = len(out)
+			out = append(out, Gap{Service: c.Ref, Now: true, Text: fmt.Sprintf("it is %s and nothing that it rests on is to blame: what is wrong is not on the map", c.Level)})
 		}
 	}
-	return out
+	seen := map[manifest.Ref]bool{}
+	settled := map[manifest.Ref]bool{}
+	for i := range p.Incidents { // the newest first
+		n := &p.Incidents[i]
+		ref := manifest.Ref(n.Cause)
+		if _, there := p.Set.Get(ref); n.GapAt.IsZero() || n.GapAt.After(p.At) || seen[ref] || !there {
+			continue
+		}
+		seen[ref] = true
+		if !confirmed[ref].Before(n.GapAt) {
+			settled[ref] = true
+			continue
+		}
+		k, now := at[ref]
+		if !now {
+			k = len(out)
+			out = append(out, Gap{Service: ref, Text: fmt.Sprintf("it was %s and nothing that it rests on was to blame: what was wrong is not on the map", n.Level)})
+		}
+		out[k].Seen, out[k].Incident = n.GapAt.UTC().Format(time.RFC3339), n.ID
+	}
+	return slices.DeleteFunc(out, func(g Gap) bool { return settled[g.Service] })
 }
 
 var zones = map[string]int{Ineffective: 0, Partly: 1, Untold: 2, Effective: 3}
@@ -190,6 +242,7 @@ func judge(item string, events []Event, at time.Time, opt Options) Item {
 			out.Changes++
 		case Confirmed:
 			out.Changes, out.Confirmed, best = 0, e.At.UTC().Format(time.RFC3339), ""
+			out.By, out.Note = e.By, e.Note
 		}
 		then := weigh(events[:i+1], e.At, opt)
 		if z := then.zone(); then.all >= opt.Thin && (best == "" || zones[z] > zones[best]) {
@@ -201,13 +254,27 @@ func judge(item string, events []Event, at time.Time, opt Options) Item {
 		out.Effectiveness, out.Least = &e, &least
 	}
 	why := func(format string, args ...any) { out.Why = append(out.Why, fmt.Sprintf(format, args...)) }
+	// Somebody has looked: what was known then asks for nobody, and thin evidence not before a half-life is over.
+	var looked, last time.Time
+	for _, e := range events {
+		switch e.What {
+		case Confirmed:
+			looked = e.At
+		case Good, Bad:
+			last = e.At
+		}
+	}
+	nothingNew := !looked.IsZero() && !last.After(looked)
+	fresh := !looked.IsZero() && at.Sub(looked) < opt.HalfLife
 	switch {
+	case nothingNew:
 	case out.Zone == Ineffective:
 		why("it is ineffective: %s of the weight of its outcomes is good", percent(t.good/t.all))
 	case best != "" && zones[out.Zone] < zones[best]:
 		why("it was %s at %s and is %s now", best, bestAt.UTC().Format(time.RFC3339), out.Zone)
 	}
 	switch {
+	case fresh:
 	case out.Outcomes == 0:
 		why("no outcome of it is known")
 	case t.all < opt.Thin:
@@ -229,7 +296,8 @@ func percent(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }
 func round(x float64) float64 { return math.Round(x*1e6) / 1e6 }
 
 // Read reads events out of CSV, with the first line item,at,event. An item is a detector, runbook or policy, or an edge of the map such as
-// service/shop>component/web; an event is good, bad, change or confirmed. What the picture does not know is a mistake.
+// service/shop>component/web; an event is good, bad, change or confirmed. A service, of which the map had a gap, can only be confirmed. What
+// the picture does not know is a mistake.
 func Read(p *picture.Picture, file string, text []byte) ([]Event, []manifest.Problem) {
 	var out []Event
 	problems := table.Read(file, text, []string{"item", "at", "event"}, func(r *table.Row) {
@@ -239,7 +307,10 @@ func Read(p *picture.Picture, file string, text []byte) ([]Event, []manifest.Pro
 			if !slices.Contains(p.Map.Graph().RestsOn(manifest.Ref(from)), manifest.Ref(to)) {
 				r.Mistake("item", fmt.Sprintf("%s does not rest on %s", from, to), "")
 			}
-		} else if ref := r.Ref("item", "detector", "runbook", "remediationpolicy"); ref != "" {
+		} else if ref := r.Ref("item", kinds...); ref != "" {
+			if ref.Kind() == service && e.What != "" && e.What != Confirmed {
+				r.Mistake("event", e.What+" is not an event of a service: expected "+Confirmed+", of a gap of the map", "")
+			}
 			if _, ok := p.Set.Get(ref); !ok {
 				r.Mistake("item", string(ref)+" is not among the manifests", "")
 			}

@@ -1,7 +1,9 @@
 package effectiveness_test
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +12,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/evenkeel/evenkeel/collector/effectiveness"
+	"github.com/evenkeel/evenkeel/collector/incident"
 	"github.com/evenkeel/evenkeel/collector/picture"
+	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
 
@@ -101,8 +105,9 @@ func TestAgainstTheDefinition(t *testing.T) {
 		if got.Outcomes != outcomes || math.Abs(got.Evidence-all) > 1e-5 {
 			t.Fatalf("%+v, wanted a weight of %g", got, all)
 		}
+		looked := slices.ContainsFunc(list, func(e effectiveness.Event) bool { return e.What == "confirmed" && now().Sub(e.At) < opt.HalfLife })
 		if outcomes == 0 {
-			if got.Effectiveness != nil || got.Zone != effectiveness.Untold || !got.Due {
+			if got.Effectiveness != nil || got.Zone != effectiveness.Untold || !got.Due && !looked {
 				t.Fatalf("%+v", got)
 			}
 			return
@@ -115,7 +120,7 @@ func TestAgainstTheDefinition(t *testing.T) {
 		if l := *got.Least; all > 0.05 && l > 1e-3 && math.Abs(math.Abs(e-l)-1.959964*math.Sqrt(l*(1-l)/all)) > 1e-3 {
 			t.Fatalf("the bound is %g of %g over %g", l, e, all)
 		}
-		if all < opt.Thin && !strings.Contains(strings.Join(got.Why, " "), "thin") {
+		if all < opt.Thin && !looked && !strings.Contains(strings.Join(got.Why, " "), "thin") {
 			t.Fatalf("%q", got.Why)
 		}
 	})
@@ -157,12 +162,91 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// A gap stays in the queue after the service is well again, until somebody has looked at it; one that is seen later is another one.
+func TestGaps(t *testing.T) {
+	p := read(t, nil)
+	incidents := []incident.Incident{
+		{ID: "I3", Cause: "service/gone", Level: health.Critical, GapAt: days(1)},
+		{ID: "I2", Cause: "service/shop", Level: health.Critical, GapAt: days(2)},
+		{ID: "I1", Cause: "service/shop", Level: health.Major, GapAt: days(9)},
+		{ID: "I0", Cause: "component/web", Level: health.Major},
+	}
+	confirmed := func(age int) []effectiveness.Event {
+		return []effectiveness.Event{{Item: "service/shop", At: days(age), What: effectiveness.Confirmed, By: "ann", Note: "orders need the bank"}}
+	}
+	p.Incidents = incidents
+	bad := read(t, map[string]string{"service/shop": "critical"})
+	bad.Incidents = incidents
+	for _, tt := range []struct {
+		name string
+		p    *picture.Picture
+		list []effectiveness.Event
+		want string
+	}{
+		{"nobody has looked", p, nil, "service/shop false 2026-11-23T10:00:00Z I2"},
+		{"before it was seen again", p, confirmed(5), "service/shop false 2026-11-23T10:00:00Z I2"},
+		{"since", p, confirmed(1), ""},
+		{"still to come", p, confirmed(-1), "service/shop false 2026-11-23T10:00:00Z I2"},
+		{"bad now", bad, nil, "service/shop true 2026-11-23T10:00:00Z I2"},
+		{"bad now, and known", bad, confirmed(1), ""},
+	} {
+		r := effectiveness.Of(tt.p, tt.list, effectiveness.Defaults())
+		var got []string
+		for _, g := range r.Gaps {
+			got = append(got, fmt.Sprintf("%s %t %s %s", g.Service, g.Now, g.Seen, g.Incident))
+		}
+		if s := strings.Join(got, "; "); s != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, s, tt.want)
+		}
+		if find(r, "service/shop").Item != "" {
+			t.Errorf("%s: a service is no item", tt.name)
+		}
+	}
+}
+
+// A confirmation says who it was, and what was found.
+func TestConfirmed(t *testing.T) {
+	got := find(effectiveness.Of(read(t, nil), []effectiveness.Event{{Item: "runbook/relieve", At: days(2), What: effectiveness.Confirmed, By: "ann", Note: "fine"}}, effectiveness.Defaults()), "runbook/relieve")
+	if got.By != "ann" || got.Note != "fine" || got.Confirmed != "2026-11-23T10:00:00Z" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What somebody has looked at leaves the queue: for good until there is something new, and for want of evidence for a half-life.
+func TestConfirmedLeavesTheQueue(t *testing.T) {
+	p := read(t, nil)
+	add := func(list []effectiveness.Event, what string, ages ...int) []effectiveness.Event {
+		for _, age := range ages {
+			list = append(list, effectiveness.Event{Item: "runbook/relieve", At: days(age), What: what})
+		}
+		return list
+	}
+	bad := add(nil, "bad", 20, 19, 18, 17, 16, 15, 14, 13)
+	for _, tt := range []struct {
+		name string
+		list []effectiveness.Event
+		due  bool
+	}{
+		{"never", nil, true},
+		{"looked at", add(nil, "confirmed", 10), false},
+		{"looked at long ago", add(nil, "confirmed", 91), true},
+		{"ineffective", bad, true},
+		{"ineffective, and looked at", add(bad, "confirmed", 12), false},
+		{"ineffective again", add(add(bad, "confirmed", 12), "bad", 3), true},
+		{"changed since", add(add(bad, "confirmed", 12), "change", 3, 2, 1), true},
+	} {
+		if got := find(effectiveness.Of(p, tt.list, effectiveness.Defaults()), "runbook/relieve"); got.Due != tt.due {
+			t.Errorf("%s: due is %t: %v", tt.name, got.Due, got.Why)
+		}
+	}
+}
+
 func TestRead(t *testing.T) {
 	p := read(t, nil)
 	if got := events(t, p, "runbook/relieve,2026-11-01T00:00:00Z,good", "service/shop>component/web,2026-11-01T00:00:00Z,change"); len(got) != 2 {
 		t.Errorf("%+v", got)
 	}
-	_, problems := effectiveness.Read(p, "o.csv", []byte("item,at,event\nrunbook/none,,good\ncomponent/web,2026-11-01T00:00:00Z,god\nservice/shop>component/db,2026-11-01T00:00:00Z,bad\n"))
+	_, problems := effectiveness.Read(p, "o.csv", []byte("item,at,event\nrunbook/none,,good\ncomponent/web,2026-11-01T00:00:00Z,god\nservice/shop>component/db,2026-11-01T00:00:00Z,bad\nservice/shop,2026-11-01T00:00:00Z,good\nservice/shop,2026-11-01T00:00:00Z,confirmed\n"))
 	var got []string
 	for _, x := range problems {
 		got = append(got, x.String())
@@ -171,8 +255,9 @@ func TestRead(t *testing.T) {
 		"o.csv:2:14: at is missing",
 		"o.csv:2:1: runbook/none is not among the manifests",
 		`o.csv:3:36: "god" is not a value of event: expected good, bad, change, confirmed (did you mean "good"?)`,
-		`o.csv:3:1: "component/web" is not a reference to a detector, runbook, remediationpolicy (expected such as detector/NAME)`,
+		`o.csv:3:1: "component/web" is not a reference to a detector, runbook, remediationpolicy, service (expected such as detector/NAME)`,
 		"o.csv:4:1: service/shop does not rest on component/db",
+		"o.csv:5:35: good is not an event of a service: expected confirmed, of a gap of the map",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

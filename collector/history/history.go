@@ -131,14 +131,14 @@ func (k *Keeper) read(file string) error {
 	return nil
 }
 
-// Record takes in where services stand from a moment on. What does not change anything is left out.
-func (k *Keeper) Record(rows ...slo.Row) {
+// Record takes in where services stand from a moment on, and returns what of it is new. What does not change anything is left out.
+func (k *Keeper) Record(rows ...slo.Row) (taken []slo.Row) {
 	k.mu.Lock()
 	for _, row := range rows {
 		if last, ok := k.last[row.Ref]; ok && last.State == row.State {
 			continue
 		}
-		k.add(row)
+		taken = append(taken, k.add(row))
 	}
 	waiting := len(k.pending) > 0
 	k.mu.Unlock()
@@ -148,16 +148,18 @@ func (k *Keeper) Record(rows ...slo.Row) {
 		default:
 		}
 	}
+	return taken
 }
 
-// add keeps a row; a clock that was set back does not turn the order around. The caller holds mu.
-func (k *Keeper) add(row slo.Row) {
+// add keeps a row and returns it as it is kept; a clock that was set back does not turn the order around. The caller holds mu.
+func (k *Keeper) add(row slo.Row) slo.Row {
 	row.At = row.At.UTC()
 	if last, ok := k.last[row.Ref]; ok && !row.At.After(last.At) {
 		row.At = last.At.Add(1)
 	}
 	k.rows, k.last[row.Ref] = append(k.rows, row), row
 	k.pending = append(k.pending, row)
+	return row
 }
 
 // Rows returns all that is kept, of each service in the order of time.

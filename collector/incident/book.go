@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -120,7 +121,10 @@ func rank(c *Cause) int {
 func (b *Book) open(at time.Time, c *Cause) *Incident {
 	i := &Incident{
 		Version: Version, ID: b.cfg.NewID(at), State: Open, Title: c.Title, Level: c.Level, Cause: c.Ref, Host: c.Host,
-		OpenedAt: at, CostAt: at, Known: true, Detector: c.Detector, BeganAt: c.Began, Priority: Lowest,
+		OpenedAt: at, CostAt: at, Known: true, Detector: c.Detector, BeganAt: c.Began, Priority: Lowest, Budget: c.Call != nil,
+	}
+	if c.Call != nil {
+		i.Calls = []Call{*c.Call}
 	}
 	i.hit(at, c)
 	what := c.Title
@@ -173,6 +177,8 @@ func (b *Book) update(i *Incident, at time.Time, c *Cause) bool {
 		i.AcknowledgedBy = ""
 		i.note(at, "collector", "it is back: "+c.Title)
 		i.Level = max(i.Level, c.Level)
+		i.Budget = c.Call != nil
+		i.called(c.Call)
 		i.hit(at, c)
 		i.settle()
 		return true
@@ -202,6 +208,11 @@ func (b *Book) update(i *Incident, at time.Time, c *Cause) bool {
 	if !i.GoodSince.IsZero() {
 		i.GoodSince = time.Time{}
 		i.note(at, "collector", "it is bad again: "+c.Title)
+		changed = true
+	}
+	if i.Budget && c.Call == nil {
+		i.Budget = false
+		i.note(at, "collector", c.Title+": "+c.Detail)
 		changed = true
 	}
 	if c.Level > i.Level {
@@ -245,6 +256,88 @@ func (b *Book) change(id string, f func(i *Incident)) (Incident, error) {
 	return i.clone(), nil
 }
 
+// Hitting returns the incidents that are not resolved and hit a service now or did before, the oldest first.
+func (b *Book) Hitting(at time.Time, service string) []Incident {
+	var out []Incident
+	for _, i := range b.byID {
+		if i.State != Resolved && slices.Contains(i.Services, service) {
+			out = append(out, counted(i, at))
+		}
+	}
+	slices.SortFunc(out, func(a, b Incident) int { return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), strings.Compare(a.ID, b.ID)) })
+	return out
+}
+
+// Unresolved returns the incidents that are not resolved, the oldest first.
+func (b *Book) Unresolved(at time.Time) []Incident {
+	var out []Incident
+	for _, i := range b.byID {
+		if i.State != Resolved {
+			out = append(out, counted(i, at))
+		}
+	}
+	slices.SortFunc(out, func(a, b Incident) int { return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), strings.Compare(a.ID, b.ID)) })
+	return out
+}
+
+// Foretold notes that the map foretells by an edge that an incident hits a service, and whether the service's own measure says so. It
+// reports whether that is new.
+func (b *Book) Foretold(at time.Time, id, edge string, seen bool) (Incident, bool) {
+	i := b.byID[id]
+	if i == nil || i.State == Resolved {
+		return Incident{}, false
+	}
+	k := slices.IndexFunc(i.Edges, func(e Edge) bool { return e.Edge == edge })
+	switch {
+	case k < 0:
+		i.Edges = append(i.Edges, Edge{edge, at, seen})
+	case seen && !i.Edges[k].Seen:
+		i.Edges[k].Seen = true
+	default:
+		return Incident{}, false
+	}
+	return i.clone(), true
+}
+
+// OfBudgets returns the causes of the incidents that are not resolved and that nothing but objectives spoke of, sorted.
+func (b *Book) OfBudgets() []string {
+	var out []string
+	for ref, i := range b.cause {
+		if i.Budget && i.State != Resolved {
+			out = append(out, ref)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// called notes a call, each once.
+func (i *Incident) called(c *Call) bool {
+	if c == nil || slices.Contains(i.Calls, *c) {
+		return false
+	}
+	i.Calls = append(i.Calls, *c)
+	return true
+}
+
+// Join tells an open incident of an objective that calls because of it: with a line, and with the priority that the call has. It
+// is told once.
+func (b *Book) Join(at time.Time, id string, c Call, what string) (Incident, error) {
+	if i := b.byID[id]; i != nil && i.State == Resolved {
+		return Incident{}, ErrResolved
+	}
+	return b.change(id, func(i *Incident) {
+		if !i.called(&c) {
+			return
+		}
+		i.note(at, "collector", what)
+		if before := i.Priority; c.Priority < before {
+			i.Priority = c.Priority
+			i.note(at, "collector", "now "+i.Priority.String())
+		}
+	})
+}
+
 // Acknowledge notes that somebody has taken the incident on.
 func (b *Book) Acknowledge(at time.Time, id, who, note string) (Incident, error) {
 	if i := b.byID[id]; i != nil && i.State == Resolved {
@@ -266,6 +359,16 @@ func (b *Book) Acknowledge(at time.Time, id, who, note string) (Incident, error)
 // Note adds to the timeline, also of an incident that is resolved.
 func (b *Book) Note(at time.Time, id, who, what string) (Incident, error) {
 	return b.change(id, func(i *Incident) { i.note(at, who, what) })
+}
+
+// Gap notes that the cause of an incident is not in the map, once.
+func (b *Book) Gap(at time.Time, id, what string) (Incident, error) {
+	return b.change(id, func(i *Incident) {
+		if i.GapAt.IsZero() {
+			i.GapAt = at
+			i.note(at, "collector", what)
+		}
+	})
 }
 
 // ActionStarted says that an action is under way for the incident, ActionEnded that it is over.

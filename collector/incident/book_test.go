@@ -127,6 +127,30 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// A service without any value has no say in the unit, what is spared is not counted, and what was lost is told in money when it is over too.
+func TestUnitOfWhatIsOver(t *testing.T) {
+	b := newBook()
+	eur := incident.Impact{Service: "service/a", Level: health.Critical, Points: 100, Money: 50, Currency: "EUR"}
+	none := incident.Impact{Service: "service/b", Level: health.Critical}
+	spared := incident.Impact{Service: "service/c", Level: health.Critical, Points: 1000, Money: 700, Currency: "EUR", Spared: true}
+	b.Observe(at(0), []incident.Cause{bad(health.Major, eur, none, spared)})
+	i, _ := b.Get(at(3600), "i1")
+	if v, unit := i.PerHour(); v != 50 || unit != "EUR" {
+		t.Fatal(v, unit)
+	}
+	well := bad(health.Major)
+	well.Condition = incident.Good
+	b.Observe(at(3600), []incident.Cause{well})
+	b.Observe(at(3700), []incident.Cause{well})
+	i, _ = b.Get(at(3700), "i1")
+	if v, unit := i.Lost(); v != 50 || unit != "EUR" || i.State != incident.Resolved {
+		t.Fatal(v, unit, i.State)
+	}
+	if last := i.Timeline[len(i.Timeline)-1].What; last != "resolved after 1h1m40s; it cost 50.00 EUR" {
+		t.Error(last)
+	}
+}
+
 func TestRestartResolvesNothingAndRoundTrips(t *testing.T) {
 	b := newBook()
 	b.Observe(at(0), []incident.Cause{bad(health.Major, incident.Impact{Service: "service/a", Level: health.Critical, Points: 1})})
@@ -200,4 +224,63 @@ func TestBookProperties(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An objective that calls is told to an incident once, with its priority; what it opened alone is another matter once the cause is bad by itself.
+func TestCalls(t *testing.T) {
+	b := newBook()
+	page := incident.Call{Objective: "slo/checkout", Over: "1h", Priority: 2}
+	b.Observe(at(0), []incident.Cause{bad(health.Minor, incident.Impact{Service: "service/checkout", Criticality: 4, Level: health.Minor})})
+	if i, err := b.Join(at(1), "i1", page, "it burns"); err != nil || i.Priority != 2 || len(i.Calls) != 1 {
+		t.Fatalf("%+v, %v", i, err)
+	}
+	again, _ := b.Join(at(2), "i1", page, "it burns")
+	told := 0
+	for _, e := range again.Timeline {
+		if e.What == "it burns" {
+			told++
+		}
+	}
+	if told != 1 || len(again.Calls) != 1 {
+		t.Errorf("%+v", again)
+	}
+	if _, err := b.Join(at(2), "i9", page, "it burns"); !errors.Is(err, incident.ErrNotFound) {
+		t.Error(err)
+	}
+
+	burns := incident.Cause{Ref: "service/shop", Condition: incident.Bad, Level: health.Warning, Title: "the budget burns", Call: &page, Impacts: []incident.Impact{{Service: "service/shop", Criticality: 1}}}
+	opened := b.Observe(at(3), []incident.Cause{bad(health.Minor), burns})
+	if len(opened) != 1 || !opened[0].Budget || opened[0].Priority != 2 || len(b.OfBudgets()) != 1 {
+		t.Fatalf("%+v", opened)
+	}
+	itself := incident.Cause{Ref: "service/shop", Condition: incident.Bad, Level: health.Critical, Title: "it is critical", Detail: "says ann"}
+	if got := b.Observe(at(4), []incident.Cause{bad(health.Minor), burns, itself}); len(got) != 1 || got[0].Budget || got[0].Level != health.Critical || len(b.OfBudgets()) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	for s := 5; s < 20; s++ {
+		b.Observe(at(s), []incident.Cause{bad(health.Minor), {Ref: "service/shop", Condition: incident.Good}})
+	}
+	if _, err := b.Join(at(21), "i2", page, "it burns"); !errors.Is(err, incident.ErrResolved) {
+		t.Error(err)
+	}
+	// Within five minutes it is the old one again, of the budget alone this time.
+	if got := b.Observe(at(30), []incident.Cause{bad(health.Minor), burns}); len(got) != 1 || got[0].ID != "i2" || !got[0].Budget || got[0].Reopened != 1 {
+		t.Fatalf("%+v", got)
+	}
+}
+
+// What an incident bears out of the map is noted once, and borne out stays so.
+func TestForetold(t *testing.T) {
+	b := newBook()
+	b.Observe(at(0), []incident.Cause{bad(health.Major)})
+	for i, step := range []struct{ seen, news, is bool }{{false, true, false}, {false, false, false}, {true, true, true}, {false, false, true}} {
+		_, news := b.Foretold(at(i+1), "i1", "service/a>component/b", step.seen)
+		got, err := b.Get(at(i+1), "i1")
+		if err != nil || news != step.news || len(got.Edges) != 1 || got.Edges[0].Seen != step.is || !got.Edges[0].Since.Equal(at(1)) {
+			t.Errorf("step %d: new %v, %+v, %v", i, news, got.Edges, err)
+		}
+	}
+	if _, news := b.Foretold(at(9), "i9", "service/a>component/b", true); news {
+		t.Error("of an incident that is not there")
+	}
 }

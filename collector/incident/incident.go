@@ -44,7 +44,9 @@ type Impact struct {
 	// Criticality is that of the service, from 1 (highest) to 4; 0 where nobody has stated it.
 	Criticality int `json:"criticality,omitempty"`
 	// Within says that the loss is counted at a service above that is hit too, and not here.
-	Within bool    `json:"within,omitempty"`
+	Within bool `json:"within,omitempty"`
+	// Spared says that the service loses nothing by this cause: it goes on in spite of it, or is bad by somebody else's doing.
+	Spared bool    `json:"spared,omitempty"`
 	Points float64 `json:"points"`
 	// Money is in Currency; an empty Currency means that nobody has priced the service.
 	Money    float64 `json:"money,omitempty"`
@@ -55,6 +57,9 @@ type Impact struct {
 
 // Fraction returns which part of its value the service loses at its level.
 func (i *Impact) Fraction() float64 {
+	if i.Spared {
+		return 0
+	}
 	if i.Loss == nil {
 		if i.Level >= health.Critical {
 			return 1
@@ -83,9 +88,25 @@ type Cause struct {
 	Impacts   []Impact
 	Detector  string    // that sees it; empty where none does
 	Began     time.Time // of the first sign of it; zero where that is not known
+	Call      *Call     // of the objective that speaks of it; nil where it is bad by itself
+}
+
+// Call is an objective whose error budget burns too fast over one of its pairs of windows.
+type Call struct {
+	Objective string `json:"objective"` // "slo/checkout"
+	Over      string `json:"over"`      // the length of the long window, "1h"
+	// Priority is how urgent it is, whatever is lost at the moment: what was lost before is why it calls.
+	Priority Priority `json:"priority"`
 }
 
 func (c *Cause) key() string { return c.Ref }
+
+// Edge is an edge of the map by which the incident was foretold to hit a service that is measured itself.
+type Edge struct {
+	Edge  string    `json:"edge"` // "service/shop>component/web"
+	Since time.Time `json:"since"`
+	Seen  bool      `json:"seen"` // the service's own measure said so too, at some moment
+}
 
 // Event is one entry of a timeline.
 type Event struct {
@@ -114,8 +135,9 @@ type Incident struct {
 	Services       []string     `json:"services,omitempty"` // every service hit so far
 	Impacts        []Impact     `json:"impacts,omitempty"`  // at this moment
 	Cost           Cost         `json:"cost"`
-	CostAt         time.Time    `json:"costAt"` // up to when Cost is counted
-	Known          bool         `json:"known"`  // the cause is seen now; false while its data is missing
+	Unpriced       bool         `json:"unpriced,omitempty"` // a part of Cost was lost by services that nobody has priced, so points tell it
+	CostAt         time.Time    `json:"costAt"`             // up to when Cost is counted
+	Known          bool         `json:"known"`              // the cause is seen now; false while its data is missing
 	OpenedAt       time.Time    `json:"openedAt"`
 	GoodSince      time.Time    `json:"goodSince,omitzero"`
 	ResolvedAt     time.Time    `json:"resolvedAt,omitzero"`
@@ -124,11 +146,16 @@ type Incident struct {
 	BeganAt        time.Time    `json:"beganAt,omitzero"` // when the first sign of it was seen; zero where that is not known
 	Holds          []Hold       `json:"holds,omitempty"`
 	External       string       `json:"external,omitempty"` // the ticket elsewhere
-	Actions        []string     `json:"actions,omitempty"`
-	Active         []string     `json:"active,omitempty"` // actions that are under way
-	Reopened       int          `json:"reopened,omitempty"`
-	Timeline       []Event      `json:"timeline"`
-	Dropped        int          `json:"dropped,omitempty"` // events that were left out of the middle of the timeline
+	Calls          []Call       `json:"calls,omitempty"`    // the objectives that spoke of it, each pair of windows once
+	// Budget says that nothing but objectives spoke of it so far: the service is no fault of its own.
+	Budget   bool      `json:"budget,omitempty"`
+	GapAt    time.Time `json:"gapAt,omitzero"` // when it was seen that its cause is not in the map; zero where it is
+	Edges    []Edge    `json:"edges,omitempty"`
+	Actions  []string  `json:"actions,omitempty"`
+	Active   []string  `json:"active,omitempty"` // actions that are under way
+	Reopened int       `json:"reopened,omitempty"`
+	Timeline []Event   `json:"timeline"`
+	Dropped  int       `json:"dropped,omitempty"` // events that were left out of the middle of the timeline
 }
 
 // Version is the format of a stored record.
@@ -155,12 +182,17 @@ func (i *Incident) PerHour() (float64, string) {
 	return sum, unit
 }
 
-// Lost returns what the incident has cost so far, and its unit by the rule of PerHour over all services hit.
+// Lost returns what the incident has cost so far, and its unit: a currency where all of it was lost by services that are priced in it, else
+// points.
 func (i *Incident) Lost() (float64, string) {
-	if len(i.Cost.Money) == 1 && unitOf(i.Impacts) != Points {
+	switch {
+	case i.Unpriced || len(i.Cost.Money) > 1:
+	case len(i.Cost.Money) == 1:
 		for currency, sum := range i.Cost.Money {
 			return sum, currency
 		}
+	case i.Cost.Points == 0:
+		return 0, unitOf(i.Impacts) // nothing was lost yet
 	}
 	return i.Cost.Points, Points
 }
@@ -168,10 +200,14 @@ func (i *Incident) Lost() (float64, string) {
 // Points is the unit of value where no money is set.
 const Points = "points"
 
+// unitOf is a currency where every service that has a value is priced in it. One without any value has no say.
 func unitOf(impacts []Impact) string {
 	unit := ""
 	for k := range impacts {
 		c := impacts[k].Currency
+		if c == "" && impacts[k].Points == 0 {
+			continue
+		}
 		if c == "" || unit != "" && c != unit {
 			return Points
 		}
@@ -202,7 +238,9 @@ func (i *Incident) accrue(at time.Time) {
 			continue
 		}
 		i.Cost.Points += m.Points * lost
-		if m.Currency != "" {
+		if m.Currency == "" {
+			i.Unpriced = i.Unpriced || m.Points > 0
+		} else {
 			if i.Cost.Money == nil {
 				i.Cost.Money = map[string]float64{}
 			}
@@ -228,6 +266,8 @@ func (i *Incident) clone() Incident {
 	c.Active = slices.Clone(i.Active)
 	c.Timeline = slices.Clone(i.Timeline)
 	c.Holds = slices.Clone(i.Holds)
+	c.Calls = slices.Clone(i.Calls)
+	c.Edges = slices.Clone(i.Edges)
 	if i.Cost.Money != nil {
 		c.Cost.Money = map[string]float64{}
 		for k, v := range i.Cost.Money {

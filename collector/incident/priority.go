@@ -42,9 +42,13 @@ func PriorityOf(impacts []Impact) Priority {
 	return out
 }
 
-// rank raises the priority where what is hit now asks for it. It never falls while the incident lasts.
+// rank raises the priority where what is hit now, or an objective that spoke of it, asks for it. It never falls while the incident lasts.
 func (i *Incident) rank() {
-	if p := PriorityOf(i.Impacts); i.Priority == 0 || p < i.Priority {
+	p := PriorityOf(i.Impacts)
+	for _, c := range i.Calls {
+		p = min(p, c.Priority)
+	}
+	if i.Priority == 0 || p < i.Priority {
 		i.Priority = p
 	}
 }

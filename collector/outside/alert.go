@@ -170,6 +170,12 @@ type Taken struct {
 // Alerts takes in what a sender says; to say nothing proves that it is there. Where it holds no more alerts it takes in none of those
 // of the message, and says so.
 func (b *Board) Alerts(now time.Time, sender Sender, alerts []Alert) (Taken, error) {
+	taken, err := b.take(now, sender, alerts)
+	b.countAlerts(sender, taken, len(alerts), err)
+	return taken, err
+}
+
+func (b *Board) take(now time.Time, sender Sender, alerts []Alert) (Taken, error) {
 	var taken Taken
 	fresh := 0
 	for i := range alerts {
@@ -231,6 +237,12 @@ func later(a, b time.Time) time.Time {
 func (b *Board) keep(a *Alert) {
 	if b.open[a.Sender] == nil {
 		b.open[a.Sender] = map[string]*Alert{}
+	}
+	if old := b.open[a.Sender][a.ID]; old != nil && old.Firing {
+		b.firing[a.Sender]--
+	}
+	if a.Firing {
+		b.firing[a.Sender]++
 	}
 	b.open[a.Sender][a.ID] = a
 }
@@ -300,6 +312,9 @@ func (b *Board) cleanAlerts(now time.Time) {
 			}
 			if now.Sub(a.Told) <= keep {
 				continue
+			}
+			if a.Firing {
+				b.firing[sender]--
 			}
 			a.Firing = false
 			b.match(a)

@@ -64,6 +64,9 @@ type Board struct {
 	resend  bool
 	sources []manifest.Ref // what Sources returned; nil after it changed
 	cleaned time.Time
+	firing  map[Sender]int // how many of open fire
+	over    map[place]bool // words that are over and are held still
+	counts  *Counts
 	changed map[string]any // records that are to be written; nil for one that is to be deleted
 }
 
@@ -95,6 +98,7 @@ func NewBoard() *Board {
 		has: func(manifest.Ref) bool { return false }, signals: map[string]map[string]Signal{}, open: map[Sender]map[string]*Alert{},
 		heard: map[Sender]time.Time{}, hands: map[manifest.Ref]Hand{}, polled: map[place]answer{}, back: map[manifest.Ref]bool{},
 		told: map[manifest.Ref]map[string]servicemap.Signal{}, dirty: map[manifest.Ref]bool{}, due: map[manifest.Ref]time.Time{}, changed: map[string]any{},
+		firing: map[Sender]int{}, over: map[place]bool{}, counts: newCounts(),
 	}
 }
 
@@ -167,6 +171,11 @@ func (b *Board) Queries() []Query {
 func (b *Board) Answer(ref manifest.Ref, source string, rng health.Range, text string) {
 	if at := (place{ref, source}); b.asked(at) {
 		b.polled[at] = answer{rng, clean(text)}
+		result := "said"
+		if rng == health.Unknown {
+			result = "unknown"
+		}
+		b.counts.add(countAnswers, 1, "source", kindOf(source), "result", result)
 		b.dirty[ref] = true
 	}
 }
@@ -199,6 +208,9 @@ func (b *Board) TakenBack() []manifest.Ref {
 	slices.Sort(out)
 	return out
 }
+
+// WasTakenBack reports whether something that was said of a node was taken back, or what was set by hand has ended, since the last Forget.
+func (b *Board) WasTakenBack(ref manifest.Ref) bool { return b.back[ref] }
 
 // Forget leaves a node out of TakenBack.
 func (b *Board) Forget(ref manifest.Ref) { delete(b.back, ref) }
@@ -259,6 +271,9 @@ func (b *Board) Flush(now time.Time) []servicemap.Signal {
 	}
 	var out []servicemap.Signal
 	for _, ref := range slices.Sorted(maps.Keys(b.dirty)) {
+		if h, set := b.hands[ref]; set && !h.Until.After(now) {
+			b.endHand(ref)
+		}
 		says, next := b.say(ref, now)
 		delete(b.due, ref)
 		if !next.IsZero() {
@@ -274,6 +289,7 @@ func (b *Board) Flush(now time.Time) []servicemap.Signal {
 		}
 		for _, source := range slices.Sorted(maps.Keys(was)) {
 			if _, still := is[source]; !still {
+				delete(b.over, place{ref, source})
 				out = append(out, servicemap.Signal{Ref: ref, Source: source, Gone: true})
 			}
 		}
@@ -283,6 +299,7 @@ func (b *Board) Flush(now time.Time) []servicemap.Signal {
 	}
 	clear(b.dirty)
 	b.resend = false
+	b.countHeld()
 	return out
 }
 
@@ -307,10 +324,13 @@ func (b *Board) say(ref manifest.Ref, now time.Time) (out []servicemap.Signal, n
 		s := said[source]
 		rng, text := s.now(now)
 		add(sourceSignal+source, rng, text, s.Until)
+		b.countEnds(place{ref, sourceSignal + source}, !s.Until.After(now))
 	}
 	if src := b.alerts[ref]; src != nil {
 		rng, text, until := b.alarm(src, now)
 		add(string(src.sender), rng, text, until)
+		heard, ever := b.heard[src.sender]
+		b.countEnds(place{ref, string(src.sender)}, ever && !heard.Add(src.within).After(now))
 	}
 	for _, q := range b.queries[ref] {
 		if a, ok := b.polled[place{ref, q.Source}]; ok {
@@ -338,11 +358,17 @@ func (b *Board) clean(now time.Time) {
 	}
 	for ref, h := range b.hands {
 		if !h.Until.After(now) {
-			b.Unset(ref)
-			b.write(handKey(ref), nil)
+			b.endHand(ref)
 		}
 	}
 	b.cleanAlerts(now)
+}
+
+// endHand ends what was set by hand on a node, as its time is over.
+func (b *Board) endHand(ref manifest.Ref) {
+	b.Unset(ref)
+	b.write(handKey(ref), nil)
+	b.counts.add(countExpired, 1, "source", servicemap.ByHand)
 }
 
 // clean makes a text from outside fit for a line: without control characters, and not too long.

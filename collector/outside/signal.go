@@ -88,6 +88,12 @@ func rangeOf(level string) health.Range {
 
 // Tell takes in a posted signal of a sender, or says in words why not. An error that wraps ErrFull is about a bound.
 func (b *Board) Tell(now time.Time, by string, p Posted) (Signal, error) {
+	s, err := b.tell(now, by, p)
+	b.countSignal(err)
+	return s, err
+}
+
+func (b *Board) tell(now time.Time, by string, p Posted) (Signal, error) {
 	s, err := b.read(now, by, p)
 	if err != nil {
 		return s, err
@@ -303,6 +309,7 @@ func (b *Board) Set(now time.Time, ref, level, until, length, by, reason string)
 
 // Put has a level that Set accepted count from now on.
 func (b *Board) Put(h Hand) {
+	b.counts.add(countSet, 1)
 	b.hands[h.Ref] = h
 	b.dirty[h.Ref], b.sources = true, nil
 }

@@ -62,7 +62,7 @@ func TestOrigin(t *testing.T) {
 		if len(problems) > 0 {
 			t.Fatal(problems)
 		}
-		if shop, pay := picture.Origin(p.Map, "service/shop"), picture.Origin(p.Map, "service/pay"); shop != c.shop || pay != c.pay {
+		if shop, pay := picture.Stand(p.Map).Origin("service/shop"), picture.Stand(p.Map).Origin("service/pay"); shop != c.shop || pay != c.pay {
 			t.Errorf("%v: shop %s, pay %s, want %s, %s", c.set, shop, pay, c.shop, c.pay)
 		}
 	}

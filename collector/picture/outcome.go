@@ -20,6 +20,24 @@ type Outcome struct {
 	What string
 }
 
+// Confirmation is that somebody reviewed an item and found it right: a detector, runbook or policy, an edge of the map, or a service of which
+// the map had a gap. It is stored as JSON.
+type Confirmation struct {
+	ID   string       `json:"id"`
+	Item manifest.Ref `json:"item"` // or FROM>TO
+	At   time.Time    `json:"at"`
+	By   string       `json:"by"`
+	Note string       `json:"note"`
+}
+
+// Month is one that is over, with how every objective stood at its end.
+type Month struct {
+	Name   string // 2026-10
+	Report []byte // the JSON of the question slo; empty where the objectives could not be worked out
+	// Fault says what is not as it was sealed; empty where all is.
+	Fault string
+}
+
 // Trend is what was measured of a part, and the value at which the part has run out.
 type Trend struct {
 	Ref    manifest.Ref

@@ -37,8 +37,12 @@ type Picture struct {
 	Changes []Change
 	// Outcomes are what became of detectors, runbooks and policies, in no order.
 	Outcomes []Outcome
+	// Confirmations are of reviews, oldest first.
+	Confirmations []Confirmation
 	// Trends are what was measured of parts that can run out of something. They are gathered for the questions that need them.
 	Trends []Trend
+	// Months are those that are over and sealed, oldest first. They are gathered for the questions that need them.
+	Months []Month
 	// Incidents are those on record, newest first. From files there are none.
 	Incidents []incident.Incident
 }
@@ -66,6 +70,7 @@ type Change struct {
 	After    string         `json:"after,omitempty"`
 	By       string         `json:"by,omitempty"`
 	External string         `json:"external,omitempty"` // its id elsewhere
+	State    string         `json:"state,omitempty"`    // of one that was declared: done (also when empty), failed or rolledBack
 }
 
 // Options say what is assumed of a map that is drawn from text.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/collector/servicemap"
+	"github.com/evenkeel/evenkeel/collector/slo"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -47,13 +48,13 @@ func (p *Picture) Critical(parts ...manifest.Ref) (*Picture, []manifest.Problem)
 	return p.With(opt)
 }
 
-// BadSince returns since when a service has been known to be bad without a break, by the history. It is false where the history does
-// not show it bad at At.
+// BadSince returns since when a service has been known to be bad without a break, by the history; what was planned is another matter. It is false where
+// the history does not show it bad at At.
 func (p *Picture) BadSince(service manifest.Ref) (since time.Time, ok bool) {
 	for _, r := range p.History {
 		switch {
 		case r.Ref != service || r.At.After(p.At):
-		case r.Health.Low < health.Warning:
+		case r.Health.Low < health.Warning, r.Origin == slo.Planned:
 			ok = false
 		case !ok:
 			since, ok = r.At, true

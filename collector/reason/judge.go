@@ -17,13 +17,33 @@ func supportCoverage(p *picture.Picture, _ Args) (any, []manifest.Problem, error
 	return out, nil, err
 }
 
-// portfolioOf takes the zone of the months; UTC where it is missing.
+// portfolioOf takes the zone of the months, UTC where it is missing, and form: document for the portfolio as a reader sees it.
 func portfolioOf(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	zone, err := zoneOf(a)
 	if err != nil {
 		return nil, nil, err
 	}
-	return portfolio.Of(p, zone)
+	document, err := asDocument(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, problems, err := portfolio.Of(p, zone)
+	if err != nil || len(problems) > 0 || !document {
+		return out, problems, err
+	}
+	return out.Document(), nil, nil
+}
+
+// asDocument reports whether the answer is wanted as a document.
+func asDocument(a Args) (bool, error) {
+	switch form := a["form"]; form {
+	case "":
+		return false, nil
+	case "document":
+		return true, nil
+	default:
+		return false, fmt.Errorf("form: %q is not a form: expected document, or nothing", form)
+	}
 }
 
 func zoneOf(a Args) (*time.Location, error) {

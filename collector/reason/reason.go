@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/evenkeel/evenkeel/collector/contact"
 	"github.com/evenkeel/evenkeel/collector/explain"
 	"github.com/evenkeel/evenkeel/collector/maptest"
 	"github.com/evenkeel/evenkeel/collector/picture"
@@ -35,6 +34,7 @@ var questions = map[string]question{
 	"simulate":      {nil, simulation},
 	"recovery-plan": {nil, recoveryPlan},
 	"slo":           {nil, objectives},
+	"ledger":        {[]string{"month"}, ledger},
 	"contacts":      {[]string{"of"}, contacts},
 	"times":         {nil, times},
 	"cause":         {nil, causes},
@@ -42,7 +42,7 @@ var questions = map[string]question{
 	"report": {
 		[]string{"service", "month", "timezone", "incidents", "incidents.file", "faults", "faults.file", "form"}, reportOf,
 	},
-	"portfolio":  {[]string{"timezone"}, portfolioOf},
+	"portfolio":  {[]string{"timezone", "form"}, portfolioOf},
 	"review":     {[]string{"outcomes", "outcomes.file"}, review},
 	"changes":    {[]string{"changes", "changes.file"}, changes},
 	"coverage":   {nil, supportCoverage},
@@ -112,17 +112,6 @@ func recoveryPlan(p *picture.Picture, _ Args) (any, []manifest.Problem, error) {
 func objectives(p *picture.Picture, _ Args) (any, []manifest.Problem, error) {
 	r, problems := report.Of(p)
 	return r, problems, nil
-}
-
-func contacts(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
-	if a["of"] == "" {
-		return nil, nil, fmt.Errorf("of: say what is bad, such as component/web or host/web-1")
-	}
-	answer, err := contact.Who(p.Set, manifest.Ref(a["of"]), p.At, func(ref manifest.Ref) (contact.Hours, error) { return p.Calendar(ref) })
-	if err != nil {
-		return nil, nil, fmt.Errorf("of: %w", err)
-	}
-	return answer, nil, nil
 }
 
 func causes(p *picture.Picture, _ Args) (any, []manifest.Problem, error) {

@@ -22,8 +22,9 @@ func reportOf(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 			return nil, nil, fmt.Errorf("month: %q is not a month: expected such as 2026-11", a["month"])
 		}
 	}
-	if form := a["form"]; form != "" && form != "document" {
-		return nil, nil, fmt.Errorf("form: %q is not a form: expected document, or nothing", form)
+	document, err := asDocument(a)
+	if err != nil {
+		return nil, nil, err
 	}
 	var problems, more []manifest.Problem
 	opt.Incidents, problems = incidentsOf(p, a)
@@ -34,7 +35,7 @@ func reportOf(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 		return nil, problems, nil
 	}
 	out, problems, err := report.Of(p, opt)
-	if err != nil || len(problems) > 0 || a["form"] == "" {
+	if err != nil || len(problems) > 0 || !document {
 		return out, problems, err
 	}
 	return out.Document(), nil, nil

@@ -18,6 +18,9 @@ func review(p *picture.Picture, a Args) (any, []manifest.Problem, error) {
 	for _, o := range p.Outcomes {
 		events = append(events, effectiveness.Event{Item: string(o.Item), At: o.At, What: o.What})
 	}
+	for _, c := range p.Confirmations {
+		events = append(events, effectiveness.Event{Item: string(c.Item), At: c.At, What: effectiveness.Confirmed, By: c.By, Note: c.Note})
+	}
 	if name, text, ok := file(a, "outcomes"); ok {
 		var problems []manifest.Problem
 		var more []effectiveness.Event

@@ -6,18 +6,16 @@ import (
 	"slices"
 )
 
-// bound returns what no schedule can go below, for any loss, curve and number of teams: the greater one of two bounds.
+// bound returns what no schedule can go below, for any loss, curves and number of teams: the greater one of two bounds.
 //
 // Reach: at any moment a need or term can have lost no more than is lost by the sets of its parts that can be mended until
 // then, each by itself, as if nothing else had to be mended.
 //
-// Work: until a moment, teams that never pause have done so much work; see division. It is for one value at all hours.
+// Work: until a moment, teams that never pause have done so much work; see division.
 func (w *world) bound() *amount {
 	best := w.reach()
-	if len(w.curves) == 1 {
-		if b := w.byWork(); b.Cmp(&best.Int) > 0 {
-			best = b
-		}
+	if b := w.byWork(); b.Cmp(&best.Int) > 0 {
+		best = b
 	}
 	return best
 }

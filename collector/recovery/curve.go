@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"sort"
@@ -22,6 +23,12 @@ type hours struct {
 
 // Weighted implements Curve. It is exact where factors times nanoseconds come out even, and otherwise off by less than a nanosecond.
 func (h *hours) Weighted(from, to time.Duration) time.Duration { return h.upTo(to) - h.upTo(from) }
+
+// Changes implements Curve.
+func (h *hours) Changes(to time.Duration) []time.Duration {
+	n, _ := slices.BinarySearch(h.start, to)
+	return h.start[min(1, n):n]
+}
 
 func (h *hours) upTo(t time.Duration) time.Duration {
 	i := sort.Search(len(h.start), func(i int) bool { return h.start[i] > t }) - 1
@@ -60,7 +67,10 @@ func (m *loss) phases(c *claim) []phase {
 		}
 	}
 	own := m.factors(g.BaseValue(m.trial.Ref(c.node)).Calendar())
-	cuts := slices.Clone(own.start)
+	cuts := append(slices.Clone(own.start), m.from)
+	if m.until != math.MaxInt64 {
+		cuts = append(cuts, m.until)
+	}
 	others := make([]*hours, len(dated))
 	for i, node := range dated {
 		others[i] = m.factors(g.BaseValue(m.trial.Ref(node)).Calendar())
@@ -84,7 +94,7 @@ func (m *loss) phases(c *claim) []phase {
 		}
 		for _, set := range sets {
 			factor := manifest.Decimal(0)
-			if set == key {
+			if set == key && m.from <= at && at < m.until {
 				factor = own.at(at)
 			}
 			if h := courses[set]; len(h.start) == 0 && k > 0 {

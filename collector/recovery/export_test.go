@@ -39,12 +39,12 @@ func Search(p *Problem) Way {
 // Rates returns, for every set of broken parts of a snapshot, what is lost an hour when it is mended, net of what is lost
 // when all are.
 func Rates(snap *servicemap.Snapshot, opt Options) (parts []Part, rate func(mended []int) manifest.Decimal) {
-	m := survey(snap, opt)
-	w, err := prepare(&Problem{Parts: m.parts, Needs: m.needs, Terms: m.terms})
+	all := surveys(snap, opt)
+	w, err := prepare(problemOf(all))
 	if err != nil {
 		panic(err)
 	}
-	return m.parts, func(mended []int) manifest.Decimal {
+	return all[0].parts, func(mended []int) manifest.Decimal {
 		k := w.walk()
 		k.mend(mended...)
 		return manifest.Decimal(sum(k.rate))

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -14,7 +15,9 @@ import (
 // loss is what the broken parts of a map cost, made into needs and terms. It counts as the report on causes does: a
 // service that is bad loses by its level, but nothing where a service above it that blames it loses already.
 type loss struct {
-	snap  *servicemap.Snapshot
+	snap  *servicemap.Snapshot // in the maintenance of from
+	from  time.Duration        // this holds from then on, up to until; counted from the start of the plan
+	until time.Duration
 	at    time.Time
 	lasts time.Duration // no plan lasts longer: all repairs, one after the other
 	read  map[*calendar.Calendar]*hours
@@ -39,12 +42,41 @@ type claim struct {
 	phase       // in which this holds
 }
 
-func survey(snap *servicemap.Snapshot, opt Options) *loss {
-	m := &loss{snap: snap, at: opt.At, parts: broken(snap, opt), read: map[*calendar.Calendar]*hours{}, known: map[string]*hours{}}
+// turnsUpTo is how often the beginning or end of maintenance is followed; from then on it is taken to stay.
+const turnsUpTo = 16
+
+// surveys returns what broken parts cost, one after the other as maintenance begins and ends: what is worked on does not count while it lasts.
+func surveys(snap *servicemap.Snapshot, opt Options) []*loss {
+	parts := broken(snap, opt)
+	var lasts time.Duration
+	refs := make([]manifest.Ref, len(parts))
+	for i := range parts {
+		lasts += parts[i].Takes
+		refs[i] = parts[i].Ref
+	}
+	from, known := time.Duration(0), map[string]*hours{}
+	var out []*loss
+	for _, turn := range append(snap.Graph().Turns(opt.At, opt.At.Add(lasts), turnsUpTo, refs...), time.Time{}) {
+		until := time.Duration(math.MaxInt64)
+		if !turn.IsZero() {
+			until = turn.Sub(opt.At)
+		}
+		m := &loss{
+			snap: snap.When(opt.At.Add(from)), from: from, until: until, at: opt.At, lasts: lasts, parts: parts,
+			read: map[*calendar.Calendar]*hours{}, known: known,
+		}
+		m.survey(opt)
+		out = append(out, m)
+		from = until
+	}
+	return out
+}
+
+func (m *loss) survey(opt Options) {
+	snap := m.snap
 	var refs, others []manifest.Ref
 	for i := range m.parts {
 		refs = append(refs, m.parts[i].Ref)
-		m.lasts += m.parts[i].Takes
 	}
 	for _, s := range snap.Graph().Services() {
 		if r, _ := snap.Range(s); r.Low >= health.Warning {
@@ -56,7 +88,9 @@ func survey(snap *servicemap.Snapshot, opt Options) *loss {
 	m.hit = make([]bool, m.trial.Len())
 	m.worth = make([][]int64, m.trial.Len())
 	for node := range m.worth {
-		m.worth[node] = worthOf(snap.Graph(), m.trial.Ref(node), opt)
+		if _, planned := snap.Maintenance(m.trial.Ref(node)); !planned { // it is as it was planned to be
+			m.worth[node] = worthOf(snap.Graph(), m.trial.Ref(node), opt)
+		}
 	}
 	m.settle()
 	var claims []*claim
@@ -90,7 +124,6 @@ func survey(snap *servicemap.Snapshot, opt Options) *loss {
 		m.join(same)
 		claims = rest
 	}
-	return m
 }
 
 // join makes claims of one curve into terms: one each, but for those that rest on so many parts that it takes less to ask all of them at

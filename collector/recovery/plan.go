@@ -64,8 +64,9 @@ const AssumedRepair = time.Hour
 
 // Of plans the repair of all that is bad by itself in a snapshot. What is only unknown is not broken.
 func Of(snap *servicemap.Snapshot, opt Options) (Plan, error) {
-	m := survey(snap, opt)
-	solution, err := Solve(&Problem{Parts: m.parts, Needs: m.needs, Terms: m.terms})
+	all := surveys(snap, opt)
+	problem := problemOf(all)
+	solution, err := Solve(problem)
 	if err != nil {
 		return Plan{}, fmt.Errorf("cannot plan the recovery: %w", err)
 	}
@@ -74,15 +75,23 @@ func Of(snap *servicemap.Snapshot, opt Options) (Plan, error) {
 		FirstComeCost: solution.FirstCome, SeverityCost: solution.Severity, Unit: opt.Unit,
 	}
 	for _, s := range solution.Steps {
-		part := &m.parts[s.Part]
+		part := &problem.Parts[s.Part]
 		plan.Steps = append(plan.Steps, Repair{
 			Ref: string(part.Ref), Team: part.Team, Contact: contact(snap.Graph(), part.Ref),
 			Start: opt.At.Add(s.Start).UTC().Format(time.RFC3339), End: opt.At.Add(s.End).UTC().Format(time.RFC3339),
 			Reinstates: []string{},
 		})
 	}
-	m.reinstate(solution.Steps, plan.Steps)
+	reinstate(all, solution.Steps, plan.Steps)
 	return plan, nil
+}
+
+func problemOf(all []*loss) *Problem {
+	p := &Problem{Parts: all[0].parts}
+	for _, m := range all {
+		p.Needs, p.Terms = append(p.Needs, m.needs...), append(p.Terms, m.terms...)
+	}
+	return p
 }
 
 // contact returns who is asked about a part.
@@ -133,15 +142,11 @@ func broken(snap *servicemap.Snapshot, opt Options) []Part {
 	return parts
 }
 
-// reinstate goes through the repairs as they end and notes which services are well after each.
-func (m *loss) reinstate(steps []Step, repairs []Repair) {
-	for i := range m.parts {
-		m.put(i, false)
-	}
-	var bad []int
-	for node := range m.trial.Len() {
-		if m.trial.Ref(node).Kind() == "service" && m.trial.Level(node) >= health.Warning {
-			bad = append(bad, node)
+// reinstate goes through the repairs as they end and notes which services are well after each, each once, in the maintenance of that moment.
+func reinstate(all []*loss, steps []Step, repairs []Repair) {
+	for _, m := range all {
+		for i := range m.parts {
+			m.put(i, false)
 		}
 	}
 	order := make([]int, len(steps))
@@ -149,15 +154,35 @@ func (m *loss) reinstate(steps []Step, repairs []Repair) {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(steps[a].End, steps[b].End) })
+	done := map[manifest.Ref]bool{}
 	for _, i := range order {
-		m.put(steps[i].Part, true)
-		bad = slices.DeleteFunc(bad, func(node int) bool {
-			if m.trial.Level(node) >= health.Warning {
-				return false
+		now := all[len(all)-1]
+		for _, m := range all {
+			if steps[i].End < m.until {
+				now = m
+				break
 			}
-			repairs[i].Reinstates = append(repairs[i].Reinstates, string(m.trial.Ref(node)))
-			return true
-		})
+		}
+		before := now.bad()
+		for _, m := range all {
+			m.put(steps[i].Part, true)
+		}
+		for _, node := range before {
+			if ref := now.trial.Ref(node); now.trial.Level(node) < health.Warning && !done[ref] {
+				done[ref] = true
+				repairs[i].Reinstates = append(repairs[i].Reinstates, string(ref))
+			}
+		}
 		slices.Sort(repairs[i].Reinstates)
 	}
+}
+
+// bad returns the nodes of the services that are bad as things stand in the trial.
+func (m *loss) bad() (out []int) {
+	for node := range m.trial.Len() {
+		if m.trial.Ref(node).Kind() == "service" && m.trial.Level(node) >= health.Warning {
+			out = append(out, node)
+		}
+	}
+	return out
 }

@@ -55,6 +55,8 @@ type Term struct {
 type Curve interface {
 	// Weighted returns the length of a span, counted from the start of the plan, times its mean factor, 0 or above.
 	Weighted(from, to time.Duration) time.Duration
+	// Changes returns all moments in (0, to) at which the factor changes, in order.
+	Changes(to time.Duration) []time.Duration
 }
 
 // Problem is what is broken and what it costs. What is lost at one moment is the sum of its needs and terms.

@@ -13,6 +13,8 @@ const (
 	passes = 12
 	// startsUpTo is the number of parts up to which each of them is tried as the first; the best few orders are improved.
 	startsUpTo, improved = 60, 6
+	// farthest is how often the time is halved that is looked ahead where hours change: from all of it on.
+	farthest = 6
 	// searchUpTo is the number of parts beyond which they are ranked once and left so.
 	searchUpTo = 600
 )
@@ -77,8 +79,18 @@ func (w *world) search(base Set, run []int, start int64) []int {
 		order []int
 		cost  float64
 	}
-	order := w.greedy(base, run)
+	order := w.greedy(base, run, start, 0)
 	tries := []try{{order, cost(order)}}
+	if len(w.curves) > 1 {
+		halves := farthest
+		if len(run) > startsUpTo {
+			halves /= 2
+		}
+		for ahead := w.total; ahead > 0 && ahead > w.total>>halves; ahead /= 2 {
+			order := w.greedy(base, run, start, ahead)
+			tries = append(tries, try{order, cost(order)})
+		}
+	}
 	for _, first := range run {
 		if len(run) > startsUpTo {
 			break
@@ -93,11 +105,15 @@ func (w *world) search(base Set, run []int, start int64) []int {
 				rest = append(rest, i)
 			}
 		}
-		order = append(order, w.greedy(head, rest)...)
+		order = append(order, w.greedy(head, rest, start, 0)...)
 		tries = append(tries, try{order, cost(order)})
 	}
 	slices.SortStableFunc(tries, func(a, b try) int { return cmp.Compare(a.cost, b.cost) })
-	tries = tries[:min(improved, len(tries))]
+	most := improved
+	if len(w.curves) > 1 {
+		most *= 2 // there are twice as many ways to begin
+	}
+	tries = tries[:min(most, len(tries))]
 	for k := range tries {
 		tries[k].order = w.improve(base, tries[k].order, start)
 		tries[k].cost = cost(tries[k].order)
@@ -106,8 +122,8 @@ func (w *world) search(base Set, run []int, start int64) []int {
 }
 
 // greedy orders the parts of a run, base being mended: always the bundle, with all that comes before it, that ends most
-// loss for each hour of work. The curve is left aside.
-func (w *world) greedy(base Set, run []int) []int {
+// loss for each hour of work. What hours weigh is that of so much time ahead, from when the bundle would be mended; 0 leaves it aside.
+func (w *world) greedy(base Set, run []int, start, ahead int64) []int {
 	n := len(w.parts)
 	inside := NewSet(n)
 	for _, i := range run {
@@ -129,6 +145,7 @@ func (w *world) greedy(base Set, run []int) []int {
 	}
 	order := make([]int, 0, len(run))
 	rest := make([]int, 0, len(run))
+	var rates []int64
 	for len(order) < len(run) {
 		var best []int
 		top := 0.0
@@ -145,15 +162,25 @@ func (w *world) greedy(base Set, run []int) []int {
 			if len(rest) == 0 {
 				return true
 			}
-			before := sum(k.rate)
+			rates = append(rates[:0], k.rate...)
 			k.mend(rest...)
-			gain := float64(before-sum(k.rate)) / float64(work)
+			gain := 0.0
+			for c, r := range rates {
+				if ended := float64(r - k.rate[c]); ended != 0 && ahead > 0 {
+					gain += ended * w.weight(c, start+work, start+work+ahead) / float64(work)
+				} else {
+					gain += ended / float64(work)
+				}
+			}
 			k.spoil(rest...)
 			if best == nil || gain > top {
 				best, top = append(best[:0], rest...), gain
 			}
 			return false
 		})
+		for _, i := range best {
+			start += w.takes[i]
+		}
 		for _, i := range w.topo {
 			if slices.Contains(best, i) {
 				order = append(order, i)

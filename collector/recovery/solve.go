@@ -53,6 +53,9 @@ func Solve(p *Problem) (*Solution, error) {
 			steps, cost = severe, severeCost
 		}
 	}
+	if !exact && bound.Cmp(&cost.Int) >= 0 {
+		exact = true // it costs what no order can go below
+	}
 	out := &Solution{Cost: cost.decimal(false), FirstCome: firstCost.decimal(false), Severity: severeCost.decimal(false), Exact: exact}
 	out.LowerBound = out.Cost
 	if !exact {

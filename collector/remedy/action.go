@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/governor"
 	"github.com/evenkeel/evenkeel/pkg/command"
 )
 
@@ -245,6 +246,19 @@ func (a *Action) clone() Action {
 	}
 	c.watch = watch{}
 	return c
+}
+
+// record is the action as the guard-rails see it; false for one that never began.
+func (a *Action) record() (governor.Record, bool) {
+	switch a.State {
+	case AwaitingApproval, Cancelled, Shadow, Suggested, Denied, TimedOut, Deferred, Rejected:
+		return governor.Record{}, false
+	}
+	return governor.Record{
+		Act: actOf(a.Policy, a.Host, &a.Proposal), Began: a.CreatedAt, Ended: a.EndedAt, Verified: !a.ActiveAt.IsZero(),
+		Harmful: a.State.Terminal() && a.Reason == ReasonHarmful,
+		Wrong:   a.State == Failed || a.State == MechanismFailed || a.State == Indeterminate || a.State == RevertFailed,
+	}, true
 }
 
 // Holds reports whether the action is, as far as is known, in force on the host.

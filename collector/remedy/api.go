@@ -32,8 +32,8 @@ func (e *Executor) consider(s *Situation) {
 	}
 	e.mu.Unlock()
 	if p.Proposal == nil {
-		if s.Busy == "" && s.Recorded == "" && !waits(&p) && e.refusal[s.Incident] != p.Refusal {
-			e.refusal[s.Incident] = p.Refusal
+		if s.Busy == "" && s.Recorded == "" && !waits(&p) && e.refusal[s.Incident] != p.closed() {
+			e.refusal[s.Incident] = p.closed()
 			e.cfg.Reporter.Note(e.now, s.Incident, "remedy", "nothing is done: "+p.Refusal)
 		}
 		return
@@ -53,6 +53,16 @@ type begun struct{}
 
 func (begun) input() {}
 
+// closed names what holds a plan back, the same for as long as it is the same thing: texts count up.
+func (p *Plan) closed() string {
+	for _, g := range p.Gates {
+		if !g.Open {
+			return g.Name
+		}
+	}
+	return p.Refusal
+}
+
 // waits reports whether the pace of the episode is all that holds a plan back.
 func waits(p *Plan) bool {
 	for _, g := range p.Gates {
@@ -67,8 +77,12 @@ func waits(p *Plan) bool {
 func (e *Executor) history(s *Situation) {
 	s.Busy, s.Denied, s.Recorded, s.Episode, s.Cooldowns = "", "", "", nil, map[string]time.Time{}
 	repeats := map[string]int{}
+	s.Fleet.Records = nil
 	for _, en := range e.sorted() {
 		a := en.Action
+		if r, ok := a.record(); ok && (!a.State.Terminal() || s.At.Sub(a.EndedAt) < 24*time.Hour) {
+			s.Fleet.Records = append(s.Fleet.Records, r)
+		}
 		if a.Host != s.Host {
 			continue
 		}
@@ -115,70 +129,86 @@ func (e *Executor) history(s *Situation) {
 // Approve lets an action begin. hash must be that of the action as it was shown, so that nobody approves what he did not
 // see. The host must be known and overloaded still, and its actor and permissions those of the plan.
 func (e *Executor) Approve(ctx context.Context, id, hash, who string) (Action, error) {
-	return e.decide(ctx, id, who, "approve", func(en *entry) error {
+	return e.decide(ctx, id, who, "approve", func(en *entry) (Input, error) {
 		switch _, err := e.approvable(en, id, hash); {
 		case err != nil:
-			return err
+			return nil, err
 		case en.NeedsKey:
-			return fmt.Errorf("%w: host %s wants the signature of an approver's key: evenkeel action approve %s --key FILE", ErrNotNow, en.Host, id)
+			return nil, fmt.Errorf("%w: host %s wants the signature of an approver's key: evenkeel action approve %s --key FILE", ErrNotNow, en.Host, id)
 		}
-		return e.consent(en, Approved{Who: who, Hash: hash})
+		return Approved{Who: who, Hash: hash}, nil
 	})
 }
 
 // Deny refuses an action that waits for approval.
 func (e *Executor) Deny(ctx context.Context, id, who, why string) (Action, error) {
-	return e.decide(ctx, id, who, "deny", func(en *entry) error {
+	return e.decide(ctx, id, who, "deny", func(en *entry) (Input, error) {
 		if en.State != AwaitingApproval {
-			return fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
+			return nil, fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
 		}
-		e.feed(en, DeniedBy{who, why})
-		return nil
+		return DeniedBy{who, why}, nil
 	})
 }
 
 // Cancel takes an action back: before it was sent it never is, after that it is reverted.
 func (e *Executor) Cancel(ctx context.Context, id, who, why string) (Action, error) {
-	return e.decide(ctx, id, who, "cancel", func(en *entry) error {
+	return e.decide(ctx, id, who, "cancel", func(en *entry) (Input, error) {
 		if en.State.Terminal() || en.State == Reverting {
-			return fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
+			return nil, fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
 		}
-		e.feed(en, CancelledBy{who, why, ReasonCancelled})
-		return nil
+		return CancelledBy{who, why, ReasonCancelled}, nil
 	})
 }
 
-func (e *Executor) decide(ctx context.Context, id, who, what string, f func(*entry) error) (Action, error) {
+// decide gives an action the input that judge makes of a person's word, and returns it once all that follows at once is
+// done and recorded. A word that something overtook on its way is refused.
+func (e *Executor) decide(ctx context.Context, id, who, what string, judge func(*entry) (Input, error)) (Action, error) {
 	var out Action
-	err := e.call(ctx, func(context.Context) error {
+	err := e.call(ctx, func(_ context.Context, answer answer) {
 		en := e.entries[id]
 		if en == nil {
-			return fmt.Errorf("%w: %s", ErrNotFound, id)
+			answer(fmt.Errorf("%w: %s", ErrNotFound, id), nil)
+			return
 		}
-		err := f(en)
-		out = en.clone()
+		end := func(err error) {
+			out = en.clone()
+			outcome, detail := "done", en.Proposal.Text
+			if err != nil {
+				outcome, detail = "refused", err.Error()
+			}
+			answer(err, e.trail.put(who, what, "action/"+id, outcome, detail))
+		}
+		in, err := judge(en)
 		if err != nil {
-			e.audit(who, what, "action/"+id, "refused", err.Error())
-			return err
+			end(err)
+			return
 		}
-		e.audit(who, what, "action/"+id, "done", en.Proposal.Text)
-		return nil
+		took := false
+		e.feedThen(en, in, func(moved bool) { took = moved }, func() {
+			if !took {
+				err = fmt.Errorf("%w: action %s is %s", ErrNotNow, id, en.State)
+			}
+			end(err)
+		})
 	})
-	return out, err
+	if err != nil {
+		return Action{}, err
+	}
+	return out, nil
 }
 
 // SetKillSwitch turns the kill switch on or off. On takes every action back, tells every actor to revert everything and
 // to refuse until lifted, and lets nothing begin. The audit log is its caller's business, once.
 func (e *Executor) SetKillSwitch(ctx context.Context, on bool, who, reason string) (KillSwitch, error) {
 	var k KillSwitch
-	err := e.call(ctx, func(ctx context.Context) error {
+	err := e.call(ctx, func(ctx context.Context, answer answer) {
 		k = KillSwitch{On: on, By: who, At: e.now, Reason: reason}
-		if err := e.setKill(ctx, k); err != nil {
-			return err
-		}
-		return nil
+		answer(e.setKill(ctx, k), nil)
 	})
-	return k, err
+	if err != nil {
+		return KillSwitch{}, err
+	}
+	return k, nil
 }
 
 // KillSwitch returns the kill switch as it stands.
@@ -229,6 +259,22 @@ func (e *Executor) Contained(host, detector string) bool {
 	}
 	return false
 }
+
+// Squeezed returns the components that an action holds back now, or may, each with its host.
+func (e *Executor) Squeezed() []Held {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []Held
+	for _, a := range e.view {
+		if !a.State.Terminal() && a.State != AwaitingApproval {
+			out = append(out, Held{a.Proposal.Component, a.Host})
+		}
+	}
+	return out
+}
+
+// Held is a component on one host that is held back.
+type Held struct{ Component, Host string }
 
 // ExplainIncident returns the newest plan that was made for an incident: every candidate, every gate, and what was chosen
 // or why nothing was.

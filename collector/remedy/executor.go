@@ -81,6 +81,8 @@ type Executor struct {
 	cfg     Config
 	urgent  chan func(context.Context) // situations; they go before what the queue holds
 	queue   chan func(context.Context)
+	ready   chan func() // what follows from a wait that is over
+	waits   sync.WaitGroup
 	stopped chan struct{}
 
 	// Owned by Run's goroutine.
@@ -88,7 +90,7 @@ type Executor struct {
 	byOrder map[string]*entry // by id of a renewal or revert
 	kill    KillSwitch        //
 	killRev int64             // revision at which it was last changed
-	refusal map[string]string // incident -> the refusal that was noted last
+	refusal map[string]string // incident -> what the refusal was noted for last
 	ctx     context.Context   // of Run, for effects
 	now     time.Time         // of the call in hand
 	trail   trail
@@ -98,16 +100,6 @@ type Executor struct {
 	plans map[string]Plan // newest by incident
 	subs  map[chan Action]struct{}
 	held  KillSwitch
-}
-
-// entry is an action with its place in the ledger.
-type entry struct {
-	*Action
-	rev    int64 // of action/<id>; 0 while it is not written
-	permit int64 // of permit/host/<host>; 0 while it is not held
-	dirty  bool
-	after  []Effect        // wait until the record is written
-	signed <-chan struct{} // closed once the audit log has the signature; nil: nothing to wait for
 }
 
 // KillSwitch is the cluster's kill switch, kept under cluster/killswitch.
@@ -134,7 +126,8 @@ func New(cfg Config) (*Executor, error) {
 		cfg.Queue = 256
 	}
 	return &Executor{
-		cfg: cfg, urgent: make(chan func(context.Context), cfg.Queue), queue: make(chan func(context.Context), cfg.Queue), stopped: make(chan struct{}),
+		cfg: cfg, urgent: make(chan func(context.Context), cfg.Queue), queue: make(chan func(context.Context), cfg.Queue),
+		ready: make(chan func()), stopped: make(chan struct{}),
 		entries: map[string]*entry{}, byOrder: map[string]*entry{}, refusal: map[string]string{},
 		view: map[string]Action{}, plans: map[string]Plan{}, subs: map[chan Action]struct{}{},
 	}, nil
@@ -147,11 +140,14 @@ const tick = time.Second
 func (e *Executor) Run(ctx context.Context) error {
 	defer close(e.stopped)
 	defer e.endSubscriptions()
+	ctx, cancel := context.WithCancel(ctx)
 	e.ctx, e.now = ctx, e.cfg.Now()
 	e.trail.start(ctx, e.cfg.Audit, func(subject string, err error) {
 		e.cfg.Log.Warn("cannot write audit entry", "subject", subject, "err", err)
 	})
 	defer e.trail.stop()
+	defer e.waits.Wait()
+	defer cancel()
 	if err := e.load(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -165,6 +161,9 @@ func (e *Executor) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case f := <-e.ready:
+			e.now = e.cfg.Now()
+			f()
 		case f := <-e.urgent:
 			e.now = e.cfg.Now()
 			f(ctx)
@@ -173,15 +172,19 @@ func (e *Executor) Run(ctx context.Context) error {
 			f(ctx)
 		case <-ticker.C:
 			e.now = e.cfg.Now()
-			e.look(ctx)
+			e.look()
 		}
 	}
 }
 
-// hurry takes the situations that wait. A host that suffers does not wait for the ledger to hear how others are doing.
+// hurry takes what the ledger has answered and the situations that wait. A host that suffers does not wait for others to be
+// heard.
 func (e *Executor) hurry(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
+		case f := <-e.ready:
+			e.now = e.cfg.Now()
+			f()
 		case f := <-e.urgent:
 			e.now = e.cfg.Now()
 			f(ctx)
@@ -191,25 +194,44 @@ func (e *Executor) hurry(ctx context.Context) {
 	}
 }
 
-// call runs f on the executor's goroutine and waits for it.
-func (e *Executor) call(ctx context.Context, f func(context.Context) error) error {
-	answer := make(chan error, 1)
+// call runs f on the executor's goroutine and waits for its answer, which may come later than f returns, and for the entry
+// of the audit log that comes with it, if one does. Where it returns nil, f has answered.
+func (e *Executor) call(ctx context.Context, f func(ctx context.Context, answer answer)) error {
+	type reply struct {
+		err      error
+		recorded <-chan struct{}
+	}
+	got := make(chan reply, 1)
 	select {
-	case e.queue <- func(run context.Context) { answer <- f(run) }:
+	case e.queue <- func(run context.Context) {
+		f(run, func(err error, recorded <-chan struct{}) { got <- reply{err, recorded} })
+	}:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-e.stopped:
 		return ErrStopped
 	}
+	var r reply
 	select {
-	case err := <-answer:
-		return err
+	case r = <-got:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-e.stopped:
 		return ErrStopped
+	}
+	if r.recorded == nil {
+		return r.err
+	}
+	select {
+	case <-r.recorded:
+		return r.err
+	case <-ctx.Done():
+		return errors.Join(r.err, ctx.Err())
 	}
 }
+
+// answer ends a call. recorded is closed once the audit log has the entry; nil where there is none.
+type answer func(err error, recorded <-chan struct{})
 
 // Consider judges a situation and acts on it as the policy allows. It does not wait; where the queue is full it returns
 // false and the situation is dropped, since the next tick brings a newer one. It is meant to be called when a verdict
@@ -231,8 +253,8 @@ func (e *Executor) Consider(s Situation) bool {
 // Result takes the word of an actor. When it returns nil the word is in the ledger, and the actor may be told that it is
 // stored. A result for a command of another host, or of none, changes nothing.
 func (e *Executor) Result(ctx context.Context, host string, r command.Result) error {
-	var audited <-chan struct{}
-	err := e.call(ctx, func(ctx context.Context) error {
+	return e.call(ctx, func(_ context.Context, answer answer) {
+		var audited <-chan struct{}
 		en := e.entries[r.ID]
 		if en == nil {
 			en = e.byOrder[r.ID]
@@ -241,7 +263,8 @@ func (e *Executor) Result(ctx context.Context, host string, r command.Result) er
 			if en != nil || r.Phase == command.Refused {
 				audited = e.trail.put(host, "result", r.ID, "refused", fmt.Sprintf("%s %s: no such command for this host", r.Phase, r.Reason))
 			}
-			return nil
+			answer(nil, audited)
+			return
 		}
 		outcome := "done"
 		switch r.Phase {
@@ -250,25 +273,18 @@ func (e *Executor) Result(ctx context.Context, host string, r command.Result) er
 		case command.Failed, command.RevertFailed, command.Indeterminate:
 			outcome = "failed"
 		}
-		before := en.State
-		e.feed(en, ResultCame{r})
-		if en.State != before || outcome != "done" {
-			audited = e.trail.put("actor/"+host, r.Phase.String(), "action/"+en.ID, outcome, joined(string(r.Reason), r.Detail))
-		}
-		if en.dirty {
-			return fmt.Errorf("cannot store the result: %w", state.ErrUnavailable)
-		}
-		return nil
+		e.feedThen(en, ResultCame{r}, func(moved bool) {
+			if moved || outcome != "done" {
+				audited = e.trail.put("actor/"+host, r.Phase.String(), "action/"+en.ID, outcome, joined(string(r.Reason), r.Detail))
+			}
+		}, func() {
+			var err error
+			if en.dirty {
+				err = fmt.Errorf("cannot store the result: %w", state.ErrUnavailable)
+			}
+			answer(err, audited)
+		})
 	})
-	if err != nil || audited == nil {
-		return err
-	}
-	select {
-	case <-audited:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func joined(reason, detail string) string {
@@ -283,7 +299,7 @@ func joined(reason, detail string) string {
 
 // HostConnected says that a host's session has opened: what it has not answered is sent again, byte for byte.
 func (e *Executor) HostConnected(ctx context.Context, host string) error {
-	return e.call(ctx, func(context.Context) error {
+	return e.call(ctx, func(_ context.Context, answer answer) {
 		if e.kill.On {
 			e.sendKill(host, command.Kill)
 		}
@@ -297,20 +313,8 @@ func (e *Executor) HostConnected(ctx context.Context, host string) error {
 				}
 			}
 		}
-		return nil
+		answer(nil, nil)
 	})
-}
-
-// look lets every live action see the state of things, and retries what could not be written.
-func (e *Executor) look(ctx context.Context) {
-	for _, en := range e.sorted() {
-		if en.State.Terminal() && !en.dirty {
-			continue
-		}
-		e.feed(en, Looked{e.lookAt(en.Action)})
-		e.hurry(ctx)
-	}
-	e.prune()
 }
 
 func (e *Executor) lookAt(a *Action) Look {
@@ -341,64 +345,6 @@ func (e *Executor) lookAt(a *Action) Look {
 	return l
 }
 
-// feed gives an input to an action, writes the record where it changed, and then carries out the effects; their answers
-// are inputs in turn.
-func (e *Executor) feed(en *entry, in Input) {
-	inputs := []Input{in}
-	for len(inputs) > 0 {
-		effects, changed := en.Handle(e.now, inputs[0])
-		inputs = inputs[1:]
-		en.after = append(en.after, effects...)
-		en.dirty = en.dirty || changed
-		if en.Order != nil {
-			e.byOrder[en.Order.ID] = en
-		}
-		if en.dirty {
-			if !e.save(en) {
-				continue // effects wait for the ledger
-			}
-			e.publish(en.Action)
-		}
-		after := en.after
-		en.after = nil
-		for _, f := range after {
-			if answer := e.carryOut(en, f); answer != nil {
-				inputs = append(inputs, answer)
-			}
-		}
-	}
-}
-
-// carryOut does one effect and returns its answer.
-func (e *Executor) carryOut(en *entry, f Effect) Input {
-	a := en.Action
-	last := func() string { return a.Timeline[len(a.Timeline)-1].What }
-	if !a.wants(f) {
-		return nil
-	}
-	switch f {
-	case WriteIntent:
-		return e.writeIntent(en)
-	case SignCommand:
-		return e.sign(en)
-	case SendCommand:
-		e.send(en)
-	case MakeRenewal:
-		return e.order(en, command.Renew)
-	case MakeRevert:
-		return e.order(en, command.Revert)
-	case SendOrder:
-		e.sendOrder(en)
-	case NoteStarted:
-		e.cfg.Reporter.ActionStarted(e.now, a.Incident, a.ID, a.Proposal.Text)
-	case NoteEnded:
-		e.cfg.Reporter.ActionEnded(e.now, a.Incident, a.ID, last())
-	case NoteProgress:
-		e.cfg.Reporter.Note(e.now, a.Incident, "remedy", last())
-	}
-	return nil
-}
-
 // validFor is how long a command may wait to be executed.
 func validFor(r command.Risk) time.Duration {
 	if r >= command.R2 {
@@ -407,7 +353,8 @@ func validFor(r command.Risk) time.Duration {
 	return 30 * time.Second
 }
 
-// sign makes the one command of an action. Nothing is signed for a host that has fallen silent or under a kill switch.
+// sign makes the one command of an action. Nothing is signed under a kill switch, for a host that has fallen silent, or
+// for an overload that ended, or is no longer seen, while the intent was being written.
 func (e *Executor) sign(en *entry) Input {
 	a := en.Action
 	switch {
@@ -415,8 +362,10 @@ func (e *Executor) sign(en *entry) Input {
 		return CancelledBy{"remedy", "", ReasonKillSwitch}
 	case !e.cfg.Signals.Known(a.Host):
 		return CancelledBy{"remedy", "the host has fallen silent", ReasonHostLost}
+	case e.cfg.Signals.Verdict(a.Host, a.Detector) != overload.Overloaded:
+		return CancelledBy{"remedy", "the overload is over or no longer seen, and nothing was sent yet", ReasonConditionGone}
 	}
-	expires := e.now.Add(validFor(a.Proposal.Risk))
+	expires := e.now.Add(a.validFor())
 	env, err := e.cfg.Sign(command.Command{
 		ID: a.ID, Kind: command.Apply, Host: a.Host, ActorIncarnation: a.ActorIncarnation, Fence: a.Fence, Action: a.Proposal.Action,
 		Issued: e.now, Expires: expires, Lease: a.Proposal.Lease, Risk: a.Proposal.Risk, Reason: clip(a.Proposal.Text), Incident: a.Incident,
@@ -434,7 +383,7 @@ func (e *Executor) sign(en *entry) Input {
 }
 
 // order makes a renewal or revert. Its counter rises over all orders of the action, across restarts.
-func (e *Executor) order(en *entry, kind command.Kind) Input {
+func (e *Executor) order(en *entry, kind command.Kind) {
 	a := en.Action
 	o := Order{ID: e.cfg.NewID(e.now), Kind: kind, Counter: a.Counter + 1, Expires: e.now.Add(validFor(command.R1)), SentAt: e.now, Gradual: a.Proposal.Release.Step > 0}
 	c := command.Command{
@@ -450,17 +399,13 @@ func (e *Executor) order(en *entry, kind command.Kind) Input {
 	}
 	if err != nil {
 		e.cfg.Log.Warn("cannot sign order", "action", a.ID, "err", err)
-		return nil // asked again on the next look; the lease ends by itself
+		return // asked again on the next look; the lease ends by itself
 	}
-	return OrderReady{o}
+	en.answer(OrderReady{o})
 }
 
-// send sends a command, which the audit log must have by then.
+// send sends a command. Its record is written by then, and the audit log has the signature.
 func (e *Executor) send(en *entry) {
-	if en.signed != nil {
-		<-en.signed
-		en.signed = nil
-	}
 	if e.now.Before(en.Expires) {
 		e.sendBytes(en, en.Envelope)
 	}
@@ -480,11 +425,6 @@ func (e *Executor) sendBytes(en *entry, b []byte) {
 	if err != nil {
 		e.cfg.Log.Debug("command is not sent yet", "action", en.ID, "host", en.Host, "err", err)
 	}
-}
-
-// audit writes an entry of the audit log and waits for it.
-func (e *Executor) audit(who, what, subject, outcome, detail string) {
-	<-e.trail.put(who, what, subject, outcome, detail)
 }
 
 // clip bounds a text that goes into a command.

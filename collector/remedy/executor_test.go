@@ -577,6 +577,7 @@ type flaky struct {
 	state.Store
 	mu            sync.Mutex
 	before, after bool
+	delay         time.Duration // before every write
 }
 
 func (f *flaky) fail(before, after bool) {
@@ -585,10 +586,19 @@ func (f *flaky) fail(before, after bool) {
 	f.before, f.after = before, after
 }
 
+func (f *flaky) slow(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = d
+}
+
 func (f *flaky) Txn(ctx context.Context, c []state.Compare, o []state.Op) (bool, int64, error) {
 	f.mu.Lock()
-	before, after := f.before, f.after
+	before, after, delay := f.before, f.after, f.delay
 	f.mu.Unlock()
+	if delay > 0 {
+		<-time.After(delay)
+	}
 	if before {
 		return false, 0, fmt.Errorf("test: %w", state.ErrUnavailable)
 	}

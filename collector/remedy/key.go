@@ -57,8 +57,8 @@ func (a *Action) approvedByKey(at time.Time, in Approved) ([]Effect, bool) {
 	return []Effect{SendCommand, NoteStarted}, true
 }
 
-// ValidFor is how long the action's command may wait to be executed: for its approver, and then on its way.
-func (a *Action) ValidFor() time.Duration {
+// validFor is how long the action's command may wait to be executed: for its approver, and then on its way.
+func (a *Action) validFor() time.Duration {
 	if a.NeedsKey {
 		return approvalTime + validFor(a.Proposal.Risk)
 	}
@@ -80,30 +80,30 @@ func (a *Action) Body() []byte {
 // ApproveWithKey lets an action begin that needs an approver's key: sig is that key's signature over the action's Body. The
 // host must list the key, and be as the action found it.
 func (e *Executor) ApproveWithKey(ctx context.Context, id, hash, who string, key ed25519.PublicKey, sig []byte) (Action, error) {
-	return e.decide(ctx, id, who, "approve with key "+command.KeyID(key), func(en *entry) error {
+	return e.decide(ctx, id, who, "approve with key "+command.KeyID(key), func(en *entry) (Input, error) {
 		actor, err := e.approvable(en, id, hash)
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case !en.NeedsKey:
-			return fmt.Errorf("%w: action %s needs no key: approve it without", ErrNotNow, id)
+			return nil, fmt.Errorf("%w: action %s needs no key: approve it without", ErrNotNow, id)
 		case !slices.Contains(actor.Approvers, command.FormatPublicKey(key)):
-			return fmt.Errorf("%w: host %s does not list key %s among its approvers", ErrNotAllowed, en.Host, command.KeyID(key))
+			return nil, fmt.Errorf("%w: host %s does not list key %s among its approvers", ErrNotAllowed, en.Host, command.KeyID(key))
 		case slices.Contains(actor.Revoked, command.KeyID(key)):
-			return fmt.Errorf("%w: key %s is revoked on host %s", ErrNotAllowed, command.KeyID(key), en.Host)
+			return nil, fmt.Errorf("%w: key %s is revoked on host %s", ErrNotAllowed, command.KeyID(key), en.Host)
 		}
 		env, err := command.ParseEnvelope(en.Envelope)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if env, err = env.WithApproval(key, sig); err != nil {
-			return fmt.Errorf("%w: %w", ErrNotAllowed, err)
+			return nil, fmt.Errorf("%w: %w", ErrNotAllowed, err)
 		}
 		b, err := env.Marshal()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return e.consent(en, Approved{Who: who, Hash: hash, Key: command.KeyID(key), Envelope: b})
+		return Approved{Who: who, Hash: hash, Key: command.KeyID(key), Envelope: b}, nil
 	})
 }
 
@@ -121,17 +121,10 @@ func (e *Executor) approvable(en *entry, id, hash string) (command.ActorReport, 
 		return actor, fmt.Errorf("%w: host %s is silent", ErrNotNow, en.Host)
 	case e.cfg.Signals.Verdict(en.Host, en.Detector) != overload.Overloaded:
 		return actor, fmt.Errorf("%w: %s does not say overloaded any more", ErrNotNow, en.Detector)
+	case !e.now.Before(en.ApproveBy):
+		return actor, fmt.Errorf("%w: the time for approval is over", ErrNotNow)
 	case actor.Incarnation != en.ActorIncarnation || string(actor.PermissionsHash) != string(en.PermissionsHash):
 		return actor, fmt.Errorf("%w: the actor of host %s or its permissions have changed since", ErrNotNow, en.Host)
 	}
 	return actor, nil
-}
-
-// consent passes an approval on, and says if it came too late.
-func (e *Executor) consent(en *entry, in Approved) error {
-	e.feed(en, in)
-	if en.State == AwaitingApproval {
-		return fmt.Errorf("%w: the time for approval is over", ErrNotNow)
-	}
-	return nil
 }

@@ -113,100 +113,132 @@ func (e *Executor) sorted() []*entry {
 }
 
 // writeIntent writes INTENT and takes the host's permit in one transaction. Its revision is the fence.
-func (e *Executor) writeIntent(en *entry) Input {
+func (e *Executor) writeIntent(en *entry) {
 	value, err := en.encode()
 	if err != nil {
-		return SigningFailed{err.Error()}
+		en.answer(SigningFailed{err.Error()})
+		return
 	}
 	key, permit := actionPrefix+en.ID, permitPrefix+en.Host
-	held, rev, err := e.cfg.Store.Txn(e.ctx,
-		[]state.Compare{{Key: key, Changed: en.rev}, {Key: permit}},
-		[]state.Op{{Key: key, Value: value}, {Key: permit, Value: []byte(en.ID)}})
-	switch {
-	case err != nil:
-		// Whether it was written is not known. It was not signed, so it may be cancelled either way; save finds out.
-		e.cfg.Log.Warn("cannot write intent", "action", en.ID, "err", err)
-		return CancelledBy{"remedy", "the ledger could not be written", ReasonCancelled}
-	case !held:
-		by := ""
-		if kv, err := e.cfg.Store.Get(e.ctx, permit); err == nil {
-			by = string(kv.Value)
-		}
-		return PermitTaken{by}
-	}
-	en.rev, en.permit = rev, rev
-	return IntentWritten{command.Fence{Incarnation: e.cfg.Incarnation, Revision: uint64(rev)}}
-}
-
-// save writes the record, and gives the permit back with one that is terminal. It is false where that did not succeed:
-// the record stays dirty and is written on a later look, and no effect is carried out before.
-func (e *Executor) save(en *entry) bool {
-	for range 3 {
-		value, err := en.encode()
-		if err != nil {
-			e.cfg.Log.Warn("cannot encode action", "action", en.ID, "err", err)
-			return false
-		}
-		key := actionPrefix + en.ID
-		conditions := []state.Compare{{Key: key, Changed: en.rev}}
-		ops := []state.Op{{Key: key, Value: value}}
-		if en.State.Terminal() && en.permit != 0 {
-			permit := permitPrefix + en.Host
-			conditions = append(conditions, state.Compare{Key: permit, Changed: en.permit})
-			ops = append(ops, state.Op{Key: permit, Delete: true})
-		}
+	conditions := []state.Compare{{Key: key, Changed: en.rev}, {Key: permit}}
+	ops := []state.Op{{Key: key, Value: value}, {Key: permit, Value: []byte(en.ID)}}
+	e.await(en, func() func() {
 		held, rev, err := e.cfg.Store.Txn(e.ctx, conditions, ops)
-		if err != nil {
-			e.cfg.Log.Warn("cannot write action", "action", en.ID, "err", err)
-			return false
-		}
-		if held {
-			en.rev, en.dirty = rev, false
-			if en.State.Terminal() {
-				en.permit = 0
+		by := ""
+		if err == nil && !held {
+			if kv, err := e.cfg.Store.Get(e.ctx, permit); err == nil {
+				by = string(kv.Value)
 			}
-			return true
 		}
-		if !e.refresh(en) {
-			return false
+		return func() {
+			switch {
+			case err != nil:
+				// Whether it was written is not known. It was not signed, so it may be cancelled either way; save finds out.
+				e.cfg.Log.Warn("cannot write intent", "action", en.ID, "err", err)
+				en.answer(CancelledBy{"remedy", "the ledger could not be written", ReasonCancelled})
+			case !held:
+				en.answer(PermitTaken{by})
+			default:
+				en.rev, en.permit = rev, rev
+				en.answer(IntentWritten{command.Fence{Incarnation: e.cfg.Incarnation, Revision: uint64(rev)}})
+			}
 		}
-	}
-	return false
+	})
 }
 
-// refresh learns how the ledger stands after a write whose outcome was not known, or after another collector wrote. A
-// record that has ended there has ended.
-func (e *Executor) refresh(en *entry) bool {
-	kv, err := e.cfg.Store.Get(e.ctx, actionPrefix+en.ID)
+// save writes the record, and gives the permit back with one that is terminal. The record is dirty until that succeeds: it
+// is written again on a later input, and no effect is carried out before. Where it was signed, the audit log must have
+// that too.
+func (e *Executor) save(en *entry, tries int) {
+	value, err := en.encode()
+	if err != nil {
+		e.cfg.Log.Warn("cannot encode action", "action", en.ID, "err", err)
+		return
+	}
+	key := actionPrefix + en.ID
+	conditions := []state.Compare{{Key: key, Changed: en.rev}}
+	ops := []state.Op{{Key: key, Value: value}}
+	if en.State.Terminal() && en.permit != 0 {
+		permit := permitPrefix + en.Host
+		conditions = append(conditions, state.Compare{Key: permit, Changed: en.permit})
+		ops = append(ops, state.Op{Key: permit, Delete: true})
+	}
+	signed := en.signed
+	e.await(en, func() func() {
+		held, rev, err := e.cfg.Store.Txn(e.ctx, conditions, ops)
+		if signed != nil {
+			<-signed
+		}
+		var stands standing
+		if err == nil && !held {
+			stands, err = e.stands(en.ID, en.Host)
+		}
+		return func() {
+			en.signed = nil
+			switch {
+			case err != nil:
+				e.cfg.Log.Warn("cannot write action", "action", en.ID, "err", err)
+			case held:
+				en.rev, en.dirty = rev, false
+				if en.State.Terminal() {
+					en.permit = 0
+				}
+				e.publish(en.Action)
+			default:
+				en.adopt(stands)
+				if tries > 1 {
+					e.save(en, tries-1)
+				}
+			}
+		}
+	})
+}
+
+// standing is how an action stands in the ledger.
+type standing struct {
+	rev, permit int64   // of its record and of the permit, where it holds one; 0: there is none
+	ended       *Action // the record, where it has ended
+}
+
+// stands reads how the ledger stands, after a write whose outcome was not known or after another collector wrote.
+func (e *Executor) stands(id, host string) (standing, error) {
+	var s standing
+	kv, err := e.cfg.Store.Get(e.ctx, actionPrefix+id)
 	switch {
 	case errors.Is(err, state.ErrNotFound):
-		en.rev = 0
 	case err != nil:
-		return false
+		return s, err
 	default:
-		en.rev = kv.Changed
+		s.rev = kv.Changed
 		if stored, err := decode(kv.Value); err == nil && stored.State.Terminal() {
-			*en.Action = *stored
-			en.after = nil
+			s.ended = stored
 		}
 	}
-	en.permit = 0
-	kv, err = e.cfg.Store.Get(e.ctx, permitPrefix+en.Host)
+	kv, err = e.cfg.Store.Get(e.ctx, permitPrefix+host)
 	switch {
 	case errors.Is(err, state.ErrNotFound):
 	case err != nil:
-		return false
-	case string(kv.Value) == en.ID:
-		en.permit = kv.Changed
+		return s, err
+	case string(kv.Value) == id:
+		s.permit = kv.Changed
 	}
-	return true
+	return s, nil
+}
+
+// adopt takes over how the ledger stands. A record that has ended there has ended.
+func (en *entry) adopt(s standing) {
+	en.rev, en.permit = s.rev, s.permit
+	if s.ended != nil {
+		*en.Action = *s.ended
+		en.after = nil
+	}
 }
 
 // prune forgets records that ended long ago, here and in the ledger.
 func (e *Executor) prune() {
 	var ended []*entry
 	for _, en := range e.entries {
-		if en.State.Terminal() && !en.dirty {
+		if en.State.Terminal() && !en.dirty && !en.waiting {
 			ended = append(ended, en)
 		}
 	}
@@ -216,17 +248,26 @@ func (e *Executor) prune() {
 			continue
 		}
 		key := actionPrefix + en.ID
-		if _, _, err := e.cfg.Store.Txn(e.ctx, []state.Compare{{Key: key, Changed: en.rev}}, []state.Op{{Key: key, Delete: true}}); err != nil {
-			return
-		}
-		delete(e.entries, en.ID)
-		for _, o := range en.Orders {
-			delete(e.byOrder, o)
-		}
-		e.mu.Lock()
-		delete(e.view, en.ID)
-		e.mu.Unlock()
+		conditions := []state.Compare{{Key: key, Changed: en.rev}}
+		e.await(en, func() func() {
+			_, _, err := e.cfg.Store.Txn(e.ctx, conditions, []state.Op{{Key: key, Delete: true}})
+			return func() {
+				if err == nil {
+					e.forget(en)
+				}
+			}
+		})
 	}
+}
+
+func (e *Executor) forget(en *entry) {
+	delete(e.entries, en.ID)
+	for _, o := range en.Orders {
+		delete(e.byOrder, o)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.view, en.ID)
 }
 
 // setKill writes the kill switch, takes every action back, and tells every actor. Its revision is the order's fence.

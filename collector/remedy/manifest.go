@@ -9,7 +9,7 @@ import (
 func FromManifest(name string, p *manifest.RemediationPolicy, r *manifest.Runbook) Policy {
 	t := p.Times()
 	out := Policy{
-		Name: name, Runbook: p.Runbook.Name(), Detector: p.When.Detector.Name(), Level: p.When.LeastLevel(), Mode: Mode(p.ModeInForce()),
+		Name: name, Runbook: p.Runbook.Name(), Detector: p.When.Detector.Name(), Level: p.When.LeastLevel(), Mode: Mode(p.ModeInForce()), Choose: Choose(p.Choose),
 		Times: Times{
 			Dwell: t.Dwell, Outcome: t.Outcome, Cooldown: t.Cooldown, Lease: t.Lease, Steps: t.EpisodeSteps, Every: t.EpisodeEvery,
 			Release: command.Release{Step: t.Release.Percent, Every: t.Release.Every},

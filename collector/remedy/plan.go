@@ -10,10 +10,9 @@ package remedy
 import (
 	"cmp"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/evenkeel/evenkeel/collector/governor"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/pkg/command"
 	"github.com/evenkeel/evenkeel/pkg/health"
@@ -30,6 +29,15 @@ const (
 	Auto    Mode = "auto"
 )
 
+// Choose is how a policy chooses among those who may be squeezed.
+type Choose string
+
+// The ways to choose.
+const (
+	LeastLoss  Choose = "least-loss"              // who loses least, through the map, for what it frees
+	LeastValue Choose = "least-value-contributor" // whose services are worth least
+)
+
 // Policy is a RemediationPolicy with its runbook, made ready.
 type Policy struct {
 	Name     string
@@ -37,6 +45,7 @@ type Policy struct {
 	Detector string       // name of the detector whose verdict it answers
 	Level    health.Level // the least level of that verdict
 	Mode     Mode
+	Choose   Choose // LeastLoss where empty
 	Steps    []Step
 	Times    Times
 }
@@ -86,6 +95,22 @@ type Value struct {
 // Ranked reports whether there is any value to compare.
 func (v Value) Ranked() bool { return v.Points > 0 || v.Currency != "" && v.Money > 0 }
 
+// in returns the amount in a unit, 0 where it has none.
+func (v Value) in(unit string) float64 {
+	if unit == points {
+		return v.Points
+	}
+	return v.Money
+}
+
+// lost writes a loss, which unlike a value may be nothing.
+func (v Value) lost(unit string) string {
+	if unit == points {
+		return fmt.Sprintf("%g points/h", v.Points)
+	}
+	return fmt.Sprintf("%g %s/h", v.Money, unit)
+}
+
 func (v Value) text(unit string) string {
 	switch {
 	case !v.Ranked():
@@ -103,7 +128,8 @@ type Contender struct {
 	Target      command.Target
 	Cgroup      string // path in the cpu hierarchy; empty where not known
 	Services    []string
-	Value       Value
+	Value       Value   // what rests on it is worth
+	Loss        *Value  // what an hour without it alone would cost, through the map: nothing for a spare replica; nil: Value
 	Cores       float64 // mean use over the window of the verdict
 	Share       float64 // of what is used on the host
 	Delay       float64 // run-queue delay, s/s
@@ -111,6 +137,15 @@ type Contender struct {
 	Guarantee   float64 // cores that may never be taken away
 	Memory      float64 // bytes that may never be taken away
 	Maintenance bool
+	Group       governor.Group // it and its like on other hosts
+}
+
+// loss is what an hour without it alone costs; what it is worth where that is not known.
+func (c *Contender) loss() Value {
+	if c.Loss != nil {
+		return *c.Loss
+	}
+	return c.Value
 }
 
 func (c *Contender) label() string { return cmp.Or(c.Component, c.Name) }
@@ -136,6 +171,8 @@ type Situation struct {
 	Policy      Policy
 	Contenders  []Contender
 	Actor       command.ActorReport
+	// Fleet is how things stand beyond the host; its Records and Group are filled in here.
+	Fleet governor.Fleet
 
 	// The executor fills in the rest.
 	KillSwitch bool
@@ -159,6 +196,7 @@ type Candidate struct {
 	OnMap     bool     `json:"onMap"`
 	Services  []string `json:"services,omitempty"`
 	Value     string   `json:"value"`
+	Loss      string   `json:"loss"` // an hour without it alone
 	Cores     float64  `json:"cores"`
 	Share     float64  `json:"share"`
 	Delay     float64  `json:"delay"`
@@ -178,7 +216,8 @@ type Proposal struct {
 	Action    command.Action `json:"action"`
 	Component string         `json:"component"` // whom it squeezes
 	Protects  string         `json:"protects"`
-	Services  []string       `json:"services"` // that are protected
+	Services  []string       `json:"services"`       // that are protected
+	Hits      []string       `json:"hits,omitempty"` // the services of whom it squeezes
 	Risk      command.Risk   `json:"risk"`
 	Lease     time.Duration  `json:"lease"`
 	// Release is how the actor gives it back when the lease ends by itself.
@@ -283,160 +322,4 @@ func gates(s *Situation) []Gate {
 	gate("episode-pace", last.IsZero() || s.At.Sub(last) >= s.Policy.Times.Every, "the last step is long enough ago",
 		fmt.Sprintf("the last step is less than %s ago", s.Policy.Times.Every))
 	return out
-}
-
-// choose judges every contender and picks the least valuable one on which a step can be taken.
-func choose(s *Situation, p *Plan) (*Proposal, string) {
-	unit := unitOf(s.Contenders)
-	worth := func(c *Contender) float64 {
-		if unit == points {
-			return c.Value.Points
-		}
-		return c.Value.Money
-	}
-	order := make([]*Contender, len(s.Contenders))
-	for i := range s.Contenders {
-		order[i] = &s.Contenders[i]
-	}
-	slices.SortFunc(order, func(a, b *Contender) int {
-		return cmp.Or(cmp.Compare(b.Cores, a.Cores), strings.Compare(a.label(), b.label()))
-	})
-	protected := sufferer(order, worth)
-
-	// By value first; of equals the larger contributor, then the name.
-	byValue := slices.Clone(order)
-	slices.SortStableFunc(byValue, func(a, b *Contender) int { return cmp.Compare(worth(a), worth(b)) })
-	judged := map[*Contender]Candidate{}
-	var chosen *Proposal
-	for _, c := range byValue {
-		cand := Candidate{
-			Component: c.label(), OnMap: c.Component != "", Services: c.Services, Value: c.Value.text(unit), Cores: c.Cores, Share: c.Share, Delay: c.Delay,
-		}
-		why := eligible(c, protected, worth)
-		proposal, limitable, stepWhy := firstStep(s, c, protected)
-		cand.Limitable = limitable
-		switch {
-		case why != "":
-			cand.Why = why
-		case proposal == nil:
-			cand.Why = stepWhy
-		case chosen != nil:
-			cand.Why = fmt.Sprintf("%s is worth less", chosen.Component)
-			if v := byValueOf(byValue, chosen.Component); v != nil && worth(v) == worth(c) {
-				cand.Why = fmt.Sprintf("%s is worth as little and contributes more", chosen.Component)
-			}
-		default:
-			chosen = proposal
-			cand.Chosen = true
-			cand.Action = fmt.Sprintf("%s %d on %s", proposal.Action.Name, proposal.Action.Value, proposal.Action.Target)
-			cand.Why = fmt.Sprintf("the least valuable contributor that the host lists as limitable (%s; protects %s, %s)",
-				c.Value.text(unit), protected.Component, protected.Value.text(unit))
-			if stepWhy != "" {
-				cand.Why += "; " + stepWhy
-			}
-			proposal.Text = fmt.Sprintf("%s %d on %s (%s, %s) for %s (%s)", proposal.Action.Name, proposal.Action.Value, c.Component,
-				c.Value.text(unit), cand.Contribution(), protected.Component, protected.Value.text(unit))
-		}
-		judged[c] = cand
-	}
-	largest := true
-	for _, c := range order {
-		cand := judged[c]
-		if c.Component == "" && largest && contributes(c) {
-			cand.Why = "largest contributor, not on the map: never a target"
-		}
-		largest = largest && !contributes(c)
-		if len(p.Candidates) < maxCandidates || cand.Chosen {
-			p.Candidates = append(p.Candidates, cand)
-		}
-	}
-	if chosen != nil {
-		return chosen, ""
-	}
-	if protected == nil {
-		return nil, "no component with a value waits for the CPU"
-	}
-	return nil, "no contributor may be squeezed for " + protected.Component + ": " + reasons(p.Candidates, protected.Component)
-}
-
-func byValueOf(all []*Contender, component string) *Contender {
-	for _, c := range all {
-		if c.Component == component {
-			return c
-		}
-	}
-	return nil
-}
-
-// reasons sums up why nobody was chosen, contributors only.
-func reasons(cs []Candidate, protected string) string {
-	var out []string
-	for _, c := range cs {
-		if c.Share >= leastShare && c.Component != protected && len(out) < 3 {
-			out = append(out, c.Component+": "+c.Why)
-		}
-	}
-	if len(out) == 0 {
-		return "nothing on the host contributes enough"
-	}
-	return strings.Join(out, "; ")
-}
-
-// unitOf is money where every ranked contender is priced in one currency, else points.
-func unitOf(cs []Contender) string {
-	unit := ""
-	for i := range cs {
-		v := cs[i].Value
-		if !v.Ranked() {
-			continue
-		}
-		if v.Currency == "" || unit != "" && unit != v.Currency {
-			return points
-		}
-		unit = v.Currency
-	}
-	return cmp.Or(unit, points)
-}
-
-// sufferer returns the most valuable component that waits for the CPU; of equals the one that waits most.
-func sufferer(order []*Contender, worth func(*Contender) float64) *Contender {
-	var best *Contender
-	for _, c := range order {
-		if c.Component == "" || !c.Known || !c.Value.Ranked() || c.Delay < suffersFrom {
-			continue
-		}
-		if best == nil || worth(c) > worth(best) || worth(c) == worth(best) && c.Delay > best.Delay {
-			best = c
-		}
-	}
-	return best
-}
-
-func contributes(c *Contender) bool {
-	return c.Known && c.Share >= leastShare && c.Cores > leastCores
-}
-
-// eligible says why a contender may not be squeezed, or "".
-func eligible(c, protected *Contender, worth func(*Contender) float64) string {
-	switch {
-	case c.Component == "":
-		return "not on the map: never a target"
-	case !c.Known:
-		return "nothing is known of what it uses"
-	case !c.Value.Ranked():
-		return "no service with a value depends on it: unranked is never a target"
-	case c == protected:
-		return "it is the one to be protected"
-	case !contributes(c):
-		return "it does not contribute to the pressure"
-	case protected == nil:
-		return "nothing of value waits for the CPU"
-	case worth(c) >= worth(protected):
-		return "its value is not lower than that of " + protected.Component
-	case c.Maintenance:
-		return "it is in maintenance"
-	case c.Guarantee > 0 && c.Cores <= c.Guarantee:
-		return fmt.Sprintf("it uses no more than the %g cores that are guaranteed to it", c.Guarantee)
-	}
-	return ""
 }

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/evenkeel/evenkeel/collector/governor"
 	"github.com/evenkeel/evenkeel/collector/overload"
 	"github.com/evenkeel/evenkeel/collector/remedy"
 	"github.com/evenkeel/evenkeel/pkg/command"
@@ -74,6 +75,98 @@ func TestPlanSqueezesTheLeastValuableContributor(t *testing.T) {
 	if len(p.Candidates) != 2 || !p.Candidates[0].Chosen || p.Candidates[0].Contribution() != "1.60 cores, 80 %" ||
 		p.Candidates[1].Why != "it is the one to be protected" {
 		t.Fatalf("%+v", p.Candidates)
+	}
+}
+
+// The guard-rails beyond the host speak last: for one who is barred the next is asked, and the plan shows their verdicts.
+func TestPlanAsksTheGuardRails(t *testing.T) {
+	gate := func(p remedy.Plan, name string) (open, there bool) {
+		for _, g := range p.Gates {
+			if g.Name == name {
+				return g.Open, true
+			}
+		}
+		return false, false
+	}
+	p := remedy.MakePlan(two())
+	if open, there := gate(p, "storm"); !open || !there || p.Proposal == nil {
+		t.Errorf("%+v", p.Gates)
+	}
+	s := two()
+	s.Fleet.Storm = "9 of 20 hosts are silent or down"
+	if p := remedy.MakePlan(s); p.Proposal != nil || !strings.Contains(p.Refusal, "9 of 20") || p.Candidates[0].Chosen {
+		t.Errorf("in a storm: %+v %s", p.Proposal, p.Refusal)
+	} else if open, there := gate(p, "storm"); open || !there {
+		t.Errorf("in a storm: %+v", p.Gates)
+	}
+
+	// The cheapest may only be capped, which costs service, and its like on another host is held back already.
+	s = crowd("", func(s *remedy.Situation) {
+		s.Policy.Steps = append([]remedy.Step{{Action: "cpu.quota", Value: 10, Verify: below(0.2)}}, s.Policy.Steps...)
+		s.Actor.Permissions = append(s.Actor.Permissions[:1:1], command.Permission{Action: "cpu.quota", Targets: []command.Target{unit("batch.service")}, Min: 5, Max: 100})
+		s.Actor.Permissions[0].Targets = []command.Target{unit("index.service")}
+		s.Contenders[1].Group = governor.Group{Members: 2, Well: 1}
+		s.Fleet.Records = []governor.Record{{
+			Act:   governor.Act{Policy: "other", Host: "b", Component: "component/batch", Risk: governor.R2},
+			Began: start.Add(-5 * time.Minute), Verified: true,
+		}}
+	})
+	p = remedy.MakePlan(s)
+	if p.Proposal == nil || p.Proposal.Component != "component/index" {
+		t.Fatalf("%+v %s", p.Proposal, p.Refusal)
+	}
+	for _, c := range p.Candidates {
+		if c.Component == "component/batch" && !strings.Contains(c.Why, "1 of 2 members of component/batch are held back") {
+			t.Errorf("%+v", c)
+		}
+	}
+	for _, g := range p.Gates {
+		if !g.Open {
+			t.Errorf("a plan that acts shows %+v", g)
+		}
+	}
+}
+
+// crowd is a situation in which several may be squeezed for the server.
+func crowd(choose remedy.Choose, change func(s *remedy.Situation)) remedy.Situation {
+	s := two()
+	s.Policy.Choose = choose
+	s.Contenders = append(s.Contenders, remedy.Contender{
+		Component: "component/index", Target: unit("index.service"), Cgroup: "/system.slice/index.service", Services: []string{"service/search"},
+		Value: remedy.Value{Points: 10}, Cores: 1, Share: 0.4, Delay: 2, Known: true,
+	})
+	s.Actor.Permissions[0].Targets = append(s.Actor.Permissions[0].Targets, unit("index.service"))
+	change(&s)
+	return s
+}
+
+func TestPlanChoosesTheLeastLoss(t *testing.T) {
+	loss := func(v float64) *remedy.Value { return &remedy.Value{Points: v} }
+	for _, c := range []struct {
+		name   string
+		choose remedy.Choose
+		change func(s *remedy.Situation)
+		want   string
+	}{
+		{"by loss", "", func(*remedy.Situation) {}, "component/batch"},
+		{"for what is freed", "", func(s *remedy.Situation) { s.Contenders[1].Cores, s.Contenders[1].Value.Points = 0.3, 5 }, "component/index"},
+		{"least value is named", remedy.LeastValue, func(s *remedy.Situation) { s.Contenders[1].Cores, s.Contenders[1].Value.Points = 0.3, 5 }, "component/batch"},
+		{"a spare replica costs nothing", "", func(s *remedy.Situation) { s.Contenders[2].Value.Points, s.Contenders[2].Loss = 900, loss(0) }, "component/index"},
+		{"a shared database costs what rests on it", "", func(s *remedy.Situation) { s.Contenders[1].Loss = loss(1001) }, "component/index"},
+		{"what a guarantee leaves", "", func(s *remedy.Situation) { s.Contenders[1].Guarantee, s.Contenders[1].Value.Points = 1.5, 2 }, "component/index"},
+		{"the same services", "", func(s *remedy.Situation) {
+			s.Contenders[2].Services, s.Contenders[2].Loss = s.Contenders[0].Services, loss(0)
+		}, "component/batch"},
+	} {
+		p := remedy.MakePlan(crowd(c.choose, c.change))
+		if p.Proposal == nil || p.Proposal.Component != c.want {
+			t.Errorf("%s: %+v %s, want %s", c.name, p.Proposal, p.Refusal, c.want)
+		}
+		for _, cand := range p.Candidates {
+			if cand.Chosen != (cand.Component == c.want) || cand.Why == "" {
+				t.Errorf("%s: %+v", c.name, cand)
+			}
+		}
 	}
 }
 
@@ -159,6 +252,24 @@ func TestPlanFallsThroughToTheNextStep(t *testing.T) {
 		if p.Proposal == nil || p.Proposal.Action.Name != "process.affinity" {
 			t.Errorf("%s: %+v %s", name, p.Proposal, p.Refusal)
 		}
+	}
+}
+
+// What is declared by its port and worth least gets fewer new connections, and what has no port does not.
+func TestNewConnectionsAreBoundedAtThePort(t *testing.T) {
+	s := two()
+	s.Policy.Steps = []remedy.Step{{Action: "nft.limit", Value: 20}}
+	s.Actor.Permissions = []command.Permission{{Action: "nft.limit", Targets: []command.Target{{Port: "8080/tcp"}}, Min: 50, Max: 1000, MaxLease: 10 * time.Minute}}
+	if p := remedy.MakePlan(s); p.Proposal != nil {
+		t.Fatalf("a unit is bounded at a port: %+v", p.Proposal)
+	}
+	s.Contenders[1].Target = command.Target{Port: "8080/tcp"}
+	p := remedy.MakePlan(s)
+	if p.Proposal == nil {
+		t.Fatal(p.Refusal)
+	}
+	if a := p.Proposal; a.Component != "component/batch" || a.Action.Target.Port != "8080/tcp" || a.Action.Value != 50 || a.Risk != command.R2 {
+		t.Fatalf("%+v", a)
 	}
 }
 

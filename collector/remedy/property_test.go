@@ -23,7 +23,7 @@ func TestExecutorProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{
 			"pass", "pass", "pass", "pass", "long", "cut", "mend", "restart", "dead", "alive", "relief", "pain", "calm", "overload", "unknown",
-			"unseen", "seen", "lose before", "ledger back", "lose after", "ledger back", "duplicate", "kill", "lift", "cancel", "batch ends", "batch begins", "sign", "sign",
+			"unseen", "seen", "lose before", "ledger back", "lose after", "ledger back", "ledger slow", "ledger fast", "duplicate", "kill", "lift", "cancel", "batch ends", "batch begins", "sign", "sign",
 		}), 1, 40).Draw(t, "steps")
 		action := rapid.SampledFrom([]string{"", "", "unit.stop", "unit.restart"}).Draw(t, "action")
 		mode := rapid.SampledFrom([]remedy.Mode{remedy.Auto, remedy.Auto, remedy.Approve}).Draw(t, "mode")
@@ -85,6 +85,10 @@ func play(steps []string, mode remedy.Mode, action string) string {
 			ledger.fail(false, true)
 		case "ledger back":
 			ledger.fail(false, false)
+		case "ledger slow":
+			ledger.slow(2700 * time.Millisecond)
+		case "ledger fast":
+			ledger.slow(0)
 		case "duplicate":
 			for _, o := range old {
 				_ = r.exec.Result(ctx, "a", o)
@@ -119,6 +123,7 @@ func play(steps []string, mode remedy.Mode, action string) string {
 	}
 	// Peace: everything works again and the overload is over.
 	ledger.fail(false, false)
+	ledger.slow(0)
 	r.set(func() {
 		r.connected, r.dead, r.unseen, r.verdict, r.running, r.batch, r.delay = true, false, false, overload.Healthy, 0, 0, 0
 	})

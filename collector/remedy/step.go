@@ -33,7 +33,7 @@ func firstStep(s *Situation, c, p *Contender) (proposal *Proposal, limitable boo
 					lease = 0 // there is nothing to end
 				}
 				out := &Proposal{
-					Action: action, Component: c.Component, Risk: spec.Risk, Lease: lease, Verify: step.Verify,
+					Action: action, Component: c.Component, Hits: c.Services, Risk: spec.Risk, Lease: lease, Verify: step.Verify,
 					Former: Former{Cores: c.Cores, Delay: c.Delay},
 				}
 				// A host bounds the length of a release as it bounds a lease: one that would be too long is given up. What has
@@ -117,10 +117,15 @@ func stepTargets(s *Situation, step Step, c, p *Contender) ([]command.Target, st
 			return nil, "the host has fewer than two CPUs"
 		}
 		return treeTargets(s, c)
+	case "unit.stop", "unit.restart":
+		return unitTargets(s, c)
 	case "process.nice", "process.ionice", "process.sched", "process.oom":
 		return treeTargets(s, c)
-	case "unit.stop", "unit.restart", "unit.memory-high", "unit.tasks-max":
-		return unitTargets(s, c)
+	case "nft.limit":
+		if c.Target.Kind() != command.OnPort {
+			return nil, "it is not declared by its port"
+		}
+		return []command.Target{c.Target}, ""
 	case "sysctl", "file.relief":
 		if err := step.On.Validate(); err != nil {
 			return nil, err.Error()

@@ -28,11 +28,6 @@ func (r *Report) Document() document.Document {
 		gaps.Text = []string{"Nothing is missing."}
 	}
 	d.Sections = append(d.Sections, gaps)
-	for i := range d.Sections {
-		if d.Sections[i].Text == nil {
-			d.Sections[i].Text = []string{}
-		}
-	}
 	return d
 }
 
@@ -43,25 +38,8 @@ func (s *Service) name() string {
 	return fmt.Sprintf("%s (%s)", s.Title, s.Ref)
 }
 
-// tableOf makes a table; columns that begin with # hold numbers.
-func tableOf(columns string, rows [][]string) *document.Table {
-	t := &document.Table{Rows: rows}
-	for name := range strings.SplitSeq(columns, ",") {
-		name, number := strings.CutPrefix(name, "#")
-		t.Columns = append(t.Columns, document.Column{Name: name, Number: number})
-	}
-	return t
-}
-
-// section has a table, or a sentence where there are no rows.
 func section(heading, empty, columns string, rows [][]string) document.Section {
-	s := document.Section{Heading: heading, Level: 1}
-	if len(rows) == 0 {
-		s.Text = []string{empty}
-		return s
-	}
-	s.Table = tableOf(columns, rows)
-	return s
+	return document.NewSection(heading, empty, columns, rows)
 }
 
 func (r *Report) summary() document.Section {
@@ -131,12 +109,12 @@ func (r *Report) byCause() []document.Section {
 		for _, s := range c.Shares {
 			rows = append(rows, []string{string(s.Ref), s.Cost})
 		}
-		s := section("Cost by cause, in "+c.Unit, "Nothing was lost.", "Cause,#"+c.Unit, append(rows, []string{"all of them", c.Total}, []string{"unexplained", c.Unexplained}))
+		s := section("Cost by cause, in "+c.Unit, "Nothing was lost.", "Cause,#"+c.Unit, append(rows, []string{"all of them", c.Total}, []string{"planned", c.Planned}, []string{"unexplained", c.Unexplained}))
 		how := "Each cause has its Shapley share: the mean, over all orders in which the causes could come, of what it adds."
 		if c.Method == cost.RepairOrder {
 			how = "There are many causes: each has what its repair saved, in the order of repair."
 		}
-		s.Text = []string{how + " All else is taken to be healthy; what the history cost beyond that is unexplained."}
+		s.Text = []string{how + " All else is taken to be healthy. Planned is what the history cost in planned time; what it cost beyond both is unexplained."}
 		out = append(out, s)
 	}
 	return out
@@ -191,16 +169,6 @@ func amounts(a cost.Amounts) string {
 	return text(strings.Join(out, ", "))
 }
 
-func either(low, high string) string {
-	if low == high {
-		return low
-	}
-	return low + "..." + high
-}
+func either(low, high string) string { return document.Between(low, high) }
 
-func text(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+func text(s string) string { return document.Dash(s) }

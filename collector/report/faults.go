@@ -32,11 +32,15 @@ func ReadFaults(p *picture.Picture, file string, text []byte) ([]cost.Fault, []m
 	return out, problems
 }
 
-// KnownFaults returns the causes of the incidents that a picture has on record.
+// KnownFaults returns the causes of the incidents that a picture has on record. An error budget that burnt too fast is none: it was spent by
+// what was bad.
 func KnownFaults(p *picture.Picture) []cost.Fault {
 	var out []cost.Fault
 	for i := range p.Incidents {
 		in := &p.Incidents[i]
+		if in.Budget {
+			continue
+		}
 		to := in.ResolvedAt
 		if to.IsZero() {
 			to = p.At

@@ -16,6 +16,7 @@ import (
 	"github.com/evenkeel/evenkeel/collector/picture"
 	"github.com/evenkeel/evenkeel/collector/slo"
 	objectives "github.com/evenkeel/evenkeel/collector/slo/report"
+	"github.com/evenkeel/evenkeel/pkg/document"
 	"github.com/evenkeel/evenkeel/pkg/health"
 	"github.com/evenkeel/evenkeel/pkg/manifest"
 )
@@ -84,7 +85,9 @@ type Causes struct {
 	Method string  `json:"method"` // shapley or repair order
 	Total  string  `json:"total"`
 	Shares []Share `json:"shares"` // the costliest first
-	// Unexplained is what the history cost beyond Total: below 0 where the faults should have cost more than was seen.
+	// Planned is what the history cost in planned time, which belongs to no cause.
+	Planned string `json:"planned"`
+	// Unexplained is what the history cost beyond both: below 0 where the faults should have cost more than was seen.
 	Unexplained string `json:"unexplained"`
 }
 
@@ -154,7 +157,7 @@ func (w *work) fill(out *Report) ([]manifest.Problem, error) {
 		}
 	}
 	g := w.p.Map.Graph()
-	bills := cost.Bills(g, cost.History(g, w.q.History, w.from, w.q.At), w.q.At)
+	bills := cost.Bills(g, cost.History(g, w.q.Rows(), w.from, w.q.At), w.q.At)
 	for r, spec := range manifest.Of[manifest.Service](w.p.Set) {
 		if !w.about(r.Ref()) {
 			continue
@@ -170,7 +173,7 @@ func (w *work) fill(out *Report) ([]manifest.Problem, error) {
 	if w.opt.Service != "" {
 		out.Cost = out.Services[0].Cost
 	}
-	w.causes(out)
+	w.causes(out, bills)
 	w.listed(out)
 	judged, err := agreement.Of(w.q, w.incidents)
 	if err != nil {
@@ -239,14 +242,18 @@ func (w *work) availability(ref manifest.Ref) (*Availability, error) {
 }
 
 // causes divides the cost among the faults that are known, in each unit.
-func (w *work) causes(out *Report) {
+func (w *work) causes(out *Report, bills map[string]cost.Bill) {
 	if len(w.opt.Faults) == 0 || w.opt.Service != "" {
 		return
 	}
 	g := w.p.Map.Graph()
 	for _, unit := range cost.Units(g) {
 		a := cost.Attribute(g, w.opt.Faults, w.from, w.q.At, unit)
-		c := Causes{Unit: unit, Method: a.Method, Total: a.Total.String(), Shares: []Share{}, Unexplained: (out.Cost[unit] - a.Total).String()}
+		planned := bills[unit].Planned
+		c := Causes{
+			Unit: unit, Method: a.Method, Total: a.Total.String(), Shares: []Share{},
+			Planned: planned.String(), Unexplained: (out.Cost[unit] - a.Total - planned).String(),
+		}
 		slices.SortStableFunc(a.Shares, func(x, y cost.Item) int { return cmp.Compare(y.Cost, x.Cost) })
 		for _, x := range a.Shares {
 			c.Shares = append(c.Shares, Share{x.Ref, x.Cost.String()})
@@ -308,16 +315,7 @@ func (w *work) unknown(out *Report, unpromised []manifest.Ref) {
 	}
 }
 
-func human(seconds string) string {
-	d, err := time.ParseDuration(seconds)
-	if err != nil {
-		return seconds
-	}
-	if d < 0 {
-		return "-" + manifest.Duration(-d).String()
-	}
-	return manifest.Duration(d).String()
-}
+func human(seconds string) string { return document.Span(seconds) }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 

@@ -111,6 +111,20 @@ func TestAvailabilityIsEveryHour(t *testing.T) {
 	})
 }
 
+// What the history cost in planned time belongs to no cause, and needs no explanation.
+func TestPlannedCost(t *testing.T) {
+	at := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
+	p := read(t, at, "service/shop,2026-11-01T00:00:00Z,ok,\nservice/shop,2026-11-01T01:00:00Z,critical,planned\nservice/shop,2026-11-01T02:00:00Z,critical,own\nservice/shop,2026-11-01T04:00:00Z,ok,\n")
+	hour := func(n int) time.Time { return time.Date(2026, 11, 1, n, 0, 0, 0, time.UTC) }
+	got, _, err := report.Of(p, report.Options{Zone: time.UTC, Faults: []cost.Fault{{Ref: "component/db@h1", Level: health.Critical, From: hour(2), To: hour(3)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := got.Causes[0]; got.Cost["EUR"].String() != "2700" || c.Total != "900" || c.Planned != "900" || c.Unexplained != "900" {
+		t.Errorf("%+v, %+v", got.Cost, got.Causes)
+	}
+}
+
 // What the history cost is the causes and what is unexplained.
 func TestCauses(t *testing.T) {
 	at := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)

@@ -40,6 +40,39 @@ func (s *Snapshot) NotInMapText(service manifest.Ref) string {
 	return fmt.Sprintf("the cause is not in the map: all %d parts of %s are well", len(n.inputs), service)
 }
 
+// Measured returns what a node says of itself by what is measured of it, without what somebody set by hand; false where nothing is measured.
+func (s *Snapshot) Measured(ref manifest.Ref) (r health.Range, ok bool) {
+	i, there := s.graph.index[ref]
+	if !there {
+		return health.Unknown, false
+	}
+	for _, sig := range s.pages[i/pageSize].signals[i%pageSize] {
+		if sig.Source != ByHand {
+			r, ok = worse(r, sig.Range), true
+		}
+	}
+	return r, ok
+}
+
+// Foretells returns the inputs of a node that are to blame for the level that the map foretells of it, whatever it says of itself; none where
+// that is better than a level.
+func (s *Snapshot) Foretells(ref manifest.Ref, level health.Level) []manifest.Ref {
+	i, ok := s.graph.index[ref]
+	if !ok {
+		return nil
+	}
+	n := &s.graph.nodes[i]
+	in, well := s.inputs(i), health.Exactly(health.OK)
+	if len(in) == 0 || n.rule.Reduce(in, well).Range.Low < level {
+		return nil
+	}
+	var out []manifest.Ref
+	for _, k := range n.rule.Blame(in, well).Inputs {
+		out = append(out, s.graph.nodes[n.inputs[k].to].ref)
+	}
+	return out
+}
+
 // Worst returns the signals about a node itself that are as bad as any of them, in words; empty where all is well.
 func (s *Snapshot) Worst(ref manifest.Ref) string {
 	i, ok := s.graph.index[ref]

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/evenkeel/evenkeel/pkg/calendar"
@@ -33,6 +34,9 @@ type Graph struct {
 
 	services []manifest.Ref // sorted
 	works    []work
+
+	wellOnce sync.Once
+	well     *Snapshot // with everything well; made when it is first asked for
 }
 
 type node struct {
@@ -320,6 +324,15 @@ func (g *Graph) Members(component manifest.Ref) []Member {
 	return out
 }
 
+// Needs returns how many members of a component must stay well by its own rule: what its quorum needs, else one.
+func (g *Graph) Needs(component manifest.Ref) int {
+	i, ok := g.index[component]
+	if !ok || g.nodes[i].rule.Kind != health.Quorum {
+		return 1
+	}
+	return g.nodes[i].rule.Needed(len(g.nodes[i].inputs))
+}
+
 // Indicators returns the measures that a service has of itself. Each is fed to State as a signal of the source
 // "indicator/NAME".
 func (g *Graph) Indicators(ref manifest.Ref) []manifest.Indicator {
@@ -339,6 +352,16 @@ func (g *Graph) ServicesAbove(ref manifest.Ref) []manifest.Ref {
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// Above returns a node and all that rests on it, directly or not; nothing where there is no such node.
+func (g *Graph) Above(ref manifest.Ref) []manifest.Ref {
+	nodes := g.above(ref)
+	out := make([]manifest.Ref, len(nodes))
+	for k, i := range nodes {
+		out[k] = g.nodes[i].ref
+	}
 	return out
 }
 

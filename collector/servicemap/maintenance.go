@@ -139,6 +139,46 @@ func (s *State) turn(at time.Time) {
 	}
 }
 
+// When returns the map in the maintenance of another moment, with all else as it is.
+func (s *Snapshot) When(at time.Time) *Snapshot {
+	if len(s.graph.works) == 0 || s.away.holds(at) {
+		return s
+	}
+	t := s.State()
+	t.Update(at)
+	return t.Snapshot()
+}
+
+// Turns returns the first moments in (from, to), up to most of them, at which maintenance begins or ends that bears on what some parts
+// do to what rests on them, in order.
+func (g *Graph) Turns(from, to time.Time, most int, parts ...manifest.Ref) []time.Time {
+	if len(g.works) == 0 {
+		return nil
+	}
+	bears := map[int32]bool{}
+	for _, ref := range parts {
+		for _, up := range g.above(ref) {
+			bears[up] = true
+			for _, in := range g.nodes[up].inputs {
+				bears[in.to] = true
+			}
+		}
+	}
+	var out []time.Time
+	nodes := g.awayAt(from)
+	for nodes.until.Before(to) && len(out) < most {
+		next := g.awayAt(nodes.until)
+		for n := range next.turned(&nodes) {
+			if bears[n] {
+				out = append(out, nodes.until)
+				break
+			}
+		}
+		nodes = next
+	}
+	return out
+}
+
 // turned yields the nodes that are in maintenance in one of both and not in the other.
 func (a *away) turned(old *away) iter.Seq[int32] {
 	return func(yield func(int32) bool) {

@@ -84,17 +84,22 @@ func (s *Snapshot) Trial(parts, others []manifest.Ref) *Trial {
 
 // Put puts a part right, or makes it as bad again as it is, and brings up to date what rests on it.
 func (t *Trial) Put(part int, right bool) {
-	i := t.parts[part]
-	own := t.nodes[i].broken
+	own := t.nodes[t.parts[part]].broken
 	if right {
 		own = health.Exactly(health.OK)
 	}
+	t.set(part, own)
+}
+
+// set gives a part a health of its own and brings up to date what rests on it.
+func (t *Trial) set(part int, own health.Range) {
+	i := int(t.parts[part])
 	if own == t.nodes[i].own {
 		return
 	}
 	t.nodes[i].own = own
 	t.dirty[i/64] |= 1 << (i % 64)
-	for word := int(i / 64); word < len(t.dirty); word++ {
+	for word := i / 64; word < len(t.dirty); word++ {
 		for t.dirty[word] != 0 {
 			k := word<<6 | bits.TrailingZeros64(t.dirty[word])
 			t.dirty[word] &= t.dirty[word] - 1

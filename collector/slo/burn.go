@@ -41,12 +41,16 @@ func (s *Spec) rate(m measure) Rate {
 	return Rate{float64(m.least) * per, float64(m.most) * per}
 }
 
-// burn judges one pair.
-func (s *Spec) burn(p Pair, period time.Duration, long, short measure, left Spread) Burn {
+// burn judges one pair. Of the long window, young is the time before the service existed: it spent nothing, and unless it counted as such
+// here, the first bad seconds of a service would call.
+func (s *Spec) burn(p Pair, period time.Duration, long, short measure, young int64, left Spread) Burn {
 	b := Burn{Pair: p, Factor: p.Factor(period), InLong: s.rate(long), InShort: s.rate(short)}
 	b.Reachable = b.Factor*float64(million-int64(s.Objective)) < million
-	b.Firing = b.InLong.Low > b.Factor && b.InShort.Low > b.Factor
-	b.MayFire = b.InLong.High > b.Factor && b.InShort.High > b.Factor
+	long.valid += young
+	spent := s.rate(long)
+	b.Firing = spent.Low > b.Factor && b.InShort.Low > b.Factor
+	b.MayFire = spent.High > b.Factor && b.InShort.High > b.Factor
+	long.valid -= young
 	b.Exhausted = Spread{exhausted(left.Low, long.most, long.valid), exhausted(left.High, long.least, long.valid)}
 	return b
 }

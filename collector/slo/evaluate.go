@@ -126,6 +126,7 @@ func (e *Evaluator) at(t, within time.Time) (Result, error) {
 			r.Burns = make([]Burn, 0, len(pairs))
 		}
 		var m [2]measure
+		var young int64
 		for k, length := range [2]time.Duration{p.Long, p.Short} {
 			at, s := e.line.back(&e.edges[i][k], e.line.sum[total]-int64(length))
 			part := e.line.sum.minus(&s)
@@ -134,9 +135,12 @@ func (e *Evaluator) at(t, within time.Time) (Result, error) {
 				pick = 1
 			}
 			m[k] = e.measure(&part, at, now, &e.edgeSlices[i][k])[pick]
+			if k == 0 {
+				young = part[before]
+			}
 			oldest, oldestSlice = min(oldest, e.edges[i][k]), min(oldestSlice, e.edgeSlices[i][k])
 		}
-		r.Burns = append(r.Burns, e.spec.burn(p, r.Period, m[0], m[1], left))
+		r.Burns = append(r.Burns, e.spec.burn(p, r.Period, m[0], m[1], young, left))
 	}
 	e.line.cut(oldest)
 	if e.slicer != nil {

@@ -71,14 +71,7 @@ func (w *work) affected() ([]objective, error) {
 }
 
 func stateOf(p *picture.Picture, service manifest.Ref) slo.State {
-	r, _ := p.Map.Range(service)
-	s := slo.State{Health: r}
-	if _, ok := p.Map.Maintenance(service); ok {
-		s.Origin = slo.Planned
-	} else if r.Low >= health.Warning {
-		s.Origin = picture.Origin(p.Map, service)
-	}
-	return s
+	return picture.Stand(p.Map).Of(service)
 }
 
 // course returns the states of a service from the moment of the picture until the end of a change that begins at start.

@@ -42,6 +42,20 @@ func Grant(action string, target command.Target, least, most int64) string {
 		kind = "cgroup: " + target.Cgroup
 	case target.Process != nil:
 		kind = "process: {exe: " + target.Process.Exe + "}"
+	case target.Port != "":
+		kind = "port: " + target.Port
+	case target.HAProxy != nil:
+		h := target.HAProxy
+		kind = fmt.Sprintf("haproxy: {socket: %q, backend: %q, server: %q}", h.Socket, h.Backend, h.Server)
+	case target.Nginx != nil:
+		n := target.Nginx
+		kind = fmt.Sprintf("nginx: {file: %q, upstream: %q, server: %q}", n.File, n.Upstream, n.Server)
+	case target.IPVS != nil:
+		kind = fmt.Sprintf("ipvs: {service: %q, destination: %q}", target.IPVS.Service, target.IPVS.Destination)
+	case target.Interface != "":
+		kind = "interface: " + target.Interface
+	case target.AgentCheck != "":
+		kind = "agentCheck: " + target.AgentCheck
 	}
 	return fmt.Sprintf("  - {action: %s, targets: [{%s}], min: %d, max: %d, maxLease: 10m, rate: 100/5m}\n", action, kind, least, most)
 }

@@ -139,7 +139,29 @@ func judge(t testing.TB, what, output string) {
 // a test inside. The host's own root is never booted from, and no daemon of the host is asked.
 func Container(t testing.TB, inside string, patience time.Duration) {
 	t.Helper()
+	container(t, inside, patience, func(string) {})
+}
+
+// TrafficContainer is such a container with nginx, nft and tc, and with the actor's drop-ins beside the test program.
+func TrafficContainer(t testing.TB, inside string, patience time.Duration) {
+	t.Helper()
+	container(t, inside, patience, func(root string) {
+		for _, name := range []string{"nginx", "nft", "tc"} {
+			program(t, name, root, "usr/sbin")
+		}
+		for _, dir := range []string{"etc/nginx/conf.d", "var/log/nginx", "var/lib/nginx"} {
+			if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		Must(t, "cp", "-r", filepath.Join(Root(t), "packaging/systemd/drop-in"), filepath.Join(root, Inside, "drop-in"))
+	})
+}
+
+func container(t testing.TB, inside string, patience time.Duration, more func(root string)) {
+	t.Helper()
 	root := debian(t, inside, "absent")
+	more(root)
 	// nspawn makes groups for itself and the container below the group that it is started in.
 	enter, name := "", filepath.Base(filepath.Dir(root)) // one name in all hierarchies, for it mirrors its own in the others
 	for _, mount := range []string{"/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
@@ -243,13 +265,50 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for c in cpu cpuset io memory pids; do echo +$c >/sys/fs/cgroup/cgroup.subtree_control; done
 ip link set lo up
-%[1]s/e2e.test -test.v -test.timeout 3m -test.run '%[2]s'
+for m in $(cat /modules 2>/dev/null); do depmod && modprobe $m; done
+%[3]s %[1]s/e2e.test -test.v -test.timeout 3m -test.run '%[2]s'
 echo "ek2e exit $?"
 poweroff -f
 `
 
 // PlainVM runs tests of this program in a virtual machine with cgroups of version 2 and nothing but busybox.
 func PlainVM(t testing.TB, tests string, patience time.Duration) {
+	t.Helper()
+	plainVM(t, tests, "", patience, func(string) {})
+}
+
+// IPVSVM runs a test that belongs inside in such a machine, whose kernel has loaded its load balancer, with ipvsadm.
+func IPVSVM(t testing.TB, inside string, patience time.Duration) {
+	t.Helper()
+	plainVM(t, ".", insideVariable+"="+inside, patience, func(root string) {
+		if err := os.MkdirAll(filepath.Join(root, "lib"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		Must(t, "cp", "-a", Cached(t, "kernel/modules"), filepath.Join(root, "lib", "modules"))
+		Write(t, filepath.Join(root, "modules"), "ip_vs\nip_vs_wrr\n")
+		program(t, "ipvsadm", root, "bin")
+	})
+}
+
+// program puts a program of this machine into a folder of a root, and the libraries that it needs and that are not there.
+func program(t testing.TB, name, root, folder string) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Copy(t, path, filepath.Join(root, folder, name))
+	for _, lib := range library.FindAllString(Must(t, "ldd", path), -1) {
+		if _, err := os.Stat(filepath.Join(root, lib)); err != nil {
+			Copy(t, lib, filepath.Join(root, lib))
+		}
+	}
+}
+
+// library is a path as ldd prints it.
+var library = regexp.MustCompile(`/\S+\.so\S*`)
+
+func plainVM(t testing.TB, tests, environment string, patience time.Duration, more func(root string)) {
 	t.Helper()
 	root := filepath.Join(Folder(t), "root")
 	stock(t, root, "")
@@ -258,7 +317,8 @@ func PlainVM(t testing.TB, tests string, patience time.Duration) {
 		t.Fatal(err)
 	}
 	Copy(t, busybox, filepath.Join(root, "bin/busybox"))
-	Write(t, filepath.Join(root, "init"), fmt.Sprintf(plainInit, Inside, tests))
+	more(root)
+	Write(t, filepath.Join(root, "init"), fmt.Sprintf(plainInit, Inside, tests, environment))
 	if err := os.Chmod(filepath.Join(root, "init"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,18 @@ func Foreign(t testing.TB, path string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// WithEtc has a command of Foreign see the files of a folder over those of /etc.
+func WithEtc(cmd *exec.Cmd, folder string) *exec.Cmd {
+	const within = `mount -t overlay overlay -o "lowerdir=$1:/etc" /etc && shift && exec "$@"`
+	for i, a := range cmd.Args { // after the words of Foreign's own script come its root, and the program
+		if a == "sh" && i > 0 && cmd.Args[i-2] == "-c" {
+			cmd.Args = append(append(append([]string{}, cmd.Args[:i+2]...), "sh", "-c", within, "sh", folder), cmd.Args[i+2:]...)
+			break
+		}
+	}
+	return cmd
+}
+
 // Free returns an address of this machine with a port that nobody has now.
 func Free(t testing.TB) string { return free(t, "127.0.0.1") }
 

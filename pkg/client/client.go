@@ -133,6 +133,7 @@ type Client struct {
 	Control   operatorv1.ControlServiceClient
 	Reason    operatorv1.ReasonServiceClient
 	Changes   operatorv1.ChangeServiceClient
+	Reviews   operatorv1.ReviewServiceClient
 	Signals   operatorv1.SignalServiceClient
 	Keys      operatorv1.KeyServiceClient
 
@@ -160,7 +161,7 @@ func New(c Context, more ...grpc.DialOption) (*Client, error) {
 		Map: operatorv1.NewMapServiceClient(conn), Incidents: operatorv1.NewIncidentServiceClient(conn),
 		Actions: operatorv1.NewActionServiceClient(conn), Access: operatorv1.NewAccessServiceClient(conn),
 		Queries: operatorv1.NewQueryServiceClient(conn), Control: operatorv1.NewControlServiceClient(conn),
-		Reason: operatorv1.NewReasonServiceClient(conn), Changes: operatorv1.NewChangeServiceClient(conn),
+		Reason: operatorv1.NewReasonServiceClient(conn), Changes: operatorv1.NewChangeServiceClient(conn), Reviews: operatorv1.NewReviewServiceClient(conn),
 		Signals: operatorv1.NewSignalServiceClient(conn), Keys: operatorv1.NewKeyServiceClient(conn), conn: conn,
 	}, nil
 }

@@ -38,7 +38,7 @@ func (t Target) Kind() TargetKind {
 	case t.Place != "":
 		return OnPlace
 	}
-	return OnHost
+	return t.trafficKind()
 }
 
 // Spec is what is known of an action by its name. The planner and the actor read the same row; the actor's permissions
@@ -58,7 +58,9 @@ type Spec struct {
 	Title string
 }
 
-var catalogue = []Spec{
+var catalogue = slices.Concat(hostActions, trafficActions)
+
+var hostActions = []Spec{
 	{
 		Name: "cpu.quota", Risk: R2, Unit: "percent of one CPU", Min: 1, Max: 102400,
 		Targets: []TargetKind{OnUnit, OnCgroup}, PrivilegedRevert: true, Title: "cap the CPU time of a unit or cgroup",
@@ -132,10 +134,6 @@ var catalogue = []Spec{
 		Targets: []TargetKind{OnProcess, OnUnit, OnCgroup}, Title: "keep a process tree on some of the CPUs that it may use",
 	},
 	{
-		Name: "unit.memory-high", Risk: R2, Unit: "MiB", Min: 16, Max: 1 << 30,
-		Targets: []TargetKind{OnUnit}, PrivilegedRevert: true, Title: "slow a unit down above so much memory, through systemd",
-	},
-	{
 		Name: "unit.restart", Risk: R3, Unit: "time", Min: 1, Max: 1,
 		Targets: []TargetKind{OnUnit}, Title: "restart a service, once",
 	},
@@ -146,10 +144,6 @@ var catalogue = []Spec{
 	{
 		Name: "unit.stop", Risk: R2, Unit: "time", Min: 1, Max: 1,
 		Targets: []TargetKind{OnUnit}, Title: "stop a service, and start it again when the lease ends",
-	},
-	{
-		Name: "unit.tasks-max", Risk: R2, Unit: "tasks", Min: 1, Max: 4194304,
-		Targets: []TargetKind{OnUnit}, PrivilegedRevert: true, Title: "cap the number of tasks of a unit, through systemd",
 	},
 }
 

@@ -68,6 +68,13 @@ type Target struct {
 	Check   *Check   `json:"check,omitempty"`
 	Sysctl  string   `json:"sysctl,omitempty"` // "net.core.somaxconn"
 	Place   string   `json:"place,omitempty"`  // files that the host declares under this name
+
+	// Parts of what steers traffic: see traffic.go.
+	HAProxy    *HAProxyServer   `json:"haproxy,omitempty"`
+	Nginx      *NginxServer     `json:"nginx,omitempty"`
+	IPVS       *IPVSDestination `json:"ipvs,omitempty"`
+	Interface  string           `json:"interface,omitempty"`  // network interface
+	AgentCheck string           `json:"agentCheck,omitempty"` // name under which a load balancer asks for a weight
 }
 
 // String returns the target as one word: "unit/batch.service", "cgroup/a/b", "process/usr/bin/x@user". It is the second
@@ -90,6 +97,9 @@ func (t Target) String() string {
 		return "sysctl/" + t.Sysctl
 	case t.Place != "":
 		return "place/" + t.Place
+	}
+	if s := t.trafficText(); s != "" {
+		return s
 	}
 	return "host"
 }

@@ -44,7 +44,10 @@ func ParseTarget(s string) (Target, error) {
 	case "place":
 		t.Place = rest
 	default:
-		return Target{}, fmt.Errorf("%q is not a target: expected unit/, cgroup/, process/, port/, check/, sysctl/, place/ or host", s)
+		var err error
+		if t, err = parseTraffic(kind, rest); err != nil {
+			return Target{}, fmt.Errorf("%q is not a target: %w", s, err)
+		}
 	}
 	if kind != "host" && t.Kind() == OnHost {
 		return Target{}, fmt.Errorf("%q is not a target: %s names nothing", s, kind)
@@ -62,13 +65,16 @@ func ParseTarget(s string) (Target, error) {
 // character that a name cannot have. The root cgroup is not a target.
 func (t Target) Validate() error {
 	set := 0
-	for _, is := range []bool{t.Unit != "", t.Cgroup != "", t.Process != nil, t.Port != "", t.Check != nil, t.Sysctl != "", t.Place != ""} {
+	for _, is := range []bool{
+		t.Unit != "", t.Cgroup != "", t.Process != nil, t.Port != "", t.Check != nil, t.Sysctl != "", t.Place != "",
+		t.HAProxy != nil, t.Nginx != nil, t.IPVS != nil, t.Interface != "", t.AgentCheck != "",
+	} {
 		if is {
 			set++
 		}
 	}
 	if set > 1 {
-		return fmt.Errorf("a target names exactly one of unit, cgroup, process, port, check, sysctl and place")
+		return fmt.Errorf("a target names exactly one thing, this one %d", set)
 	}
 	switch t.Kind() {
 	case OnUnit:
@@ -99,7 +105,7 @@ func (t Target) Validate() error {
 	case OnPlace:
 		return validPlace(t.Place)
 	}
-	return nil
+	return t.validTraffic()
 }
 
 func validUnit(s string) error {

@@ -213,7 +213,7 @@ func (t Target) Proto() *agentv1.Target {
 	case OnPlace:
 		return &agentv1.Target{Target: &agentv1.Target_Place{Place: t.Place}}
 	}
-	return &agentv1.Target{}
+	return t.trafficProto()
 }
 
 // TargetFromProto returns a valid target; a nil or empty one is the host itself.
@@ -236,6 +236,8 @@ func TargetFromProto(p *agentv1.Target) (Target, error) {
 		t.Sysctl = v.Sysctl
 	case *agentv1.Target_Place:
 		t.Place = v.Place
+	default:
+		t = trafficFromProto(p)
 	}
 	if t.Kind() == OnHost {
 		return Target{}, fmt.Errorf("target names nothing")

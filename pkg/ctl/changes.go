@@ -19,8 +19,8 @@ type changes struct {
 		}
 	}
 	Done []struct {
-		Change, Title, State, To, Length, Verdict string
-		Before, After                             struct {
+		Change, ID, Title, State, To, Length, Verdict string
+		Before, After                                 struct {
 			Bad  string
 			Cost map[string]string
 		}
@@ -43,7 +43,7 @@ without a collector.
 
 Beneath each cause stand the changes of the week before it: those planned as kind Change, and those that were declared or observed, on
 record or in --changes: a CSV file whose first line is at,on,kind,what; a kind is declared, package, unit, boot or binary. The nearest in
-time and on the map come first. That a change came before is no proof. After a change that is over, the time and the cost of the services above it are compared
+time and on the map come first. That a change came before is no proof. After a change that is over, planned or declared within a month, the time and the cost of the services above it are compared
 with as long a stretch before it, of a day at most, by --history or by the history that the collector keeps.`,
 		Example: `  evenkeel changes
   evenkeel changes -f map/ --changes seen.csv --history states.csv --set component/db=critical -o json`,
@@ -93,7 +93,11 @@ func (c *changes) table(w io.Writer) {
 		if i == 0 {
 			fmt.Fprintln(w, "\nCHANGE\tSTATE\tOVER\tCOMPARED\tBAD BEFORE\tBAD AFTER\tCOST BEFORE\tCOST AFTER\tVERDICT")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Change, d.State, when(d.To), human(d.Length), human(d.Before.Bad), human(d.After.Bad),
+		name := d.Change
+		if name == "" {
+			name = d.Title
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, d.State, when(d.To), human(d.Length), human(d.Before.Bad), human(d.After.Bad),
 			amounts(d.Before.Cost), amounts(d.After.Cost), d.Verdict)
 	}
 	for i, r := range c.Rates {

@@ -256,9 +256,9 @@ func (a *app) oneExplanation(call func(*client.Client) (*operatorv1.Explanation,
 		return a.show(e, func(w io.Writer) {
 			fmt.Fprintf(w, "%s\n%s\n", e.Ref, e.Text)
 			if len(e.Candidates) > 0 {
-				fmt.Fprintln(w, "\nCANDIDATE\tCONTRIBUTES\tVALUE\tON THE MAP\tLIMITABLE\tCHOSEN\tWHY")
+				fmt.Fprintln(w, "\nCANDIDATE\tCONTRIBUTES\tVALUE\tWITHOUT IT\tON THE MAP\tLIMITABLE\tCHOSEN\tWHY")
 				for _, c := range e.Candidates {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Component, dash(c.Contribution), dash(c.Value), yes(c.OnMap), yes(c.Limitable), yes(c.Chosen), c.Why)
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Component, dash(c.Contribution), dash(c.Value), dash(c.Loss), yes(c.OnMap), yes(c.Limitable), yes(c.Chosen), c.Why)
 				}
 			}
 			if len(e.Gates) > 0 {

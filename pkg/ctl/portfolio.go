@@ -29,7 +29,7 @@ type portfolioFigures struct {
 
 func (a *app) portfolioCommand() *cobra.Command {
 	var f assumptions
-	var zone string
+	var zone, format, to string
 	cmd := &cobra.Command{
 		Use:   "portfolio",
 		Short: "All services at a glance: at risk now, cost of the month, error budgets, coverage",
@@ -37,18 +37,29 @@ func (a *app) portfolioCommand() *cobra.Command {
 what is left of the error budgets, and where support is missing. With -f it is answered from files alone, without a collector.
 
 Each loss is counted once, at the uppermost service that has it, so that the services add up to the total. Money and points are two ways
-to tell the same loss and are not added. Costs come from --history, or from the history that the collector keeps.`,
+to tell the same loss and are not added. Costs come from --history, or from the history that the collector keeps.
+
+--format writes it as a document, to the standard output or to the file of --to.`,
 		Example: `  evenkeel portfolio --timezone Europe/Berlin
+  evenkeel portfolio --format pdf --to portfolio.pdf
   evenkeel portfolio -f map/ --history states.csv --at 2026-11-25T10:00:00Z -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			args := map[string]string{"timezone": zone}
 			maps.DeleteFunc(args, func(_, v string) bool { return v == "" })
+			switch {
+			case format != "":
+				return a.writeDocument(cmd, "portfolio", &f, args, format, to)
+			case to != "":
+				return usage("--to names the file of a document: say --format md, html, csv, json or pdf too")
+			}
 			return a.reason(cmd.Context(), "portfolio", &f, args, &portfolio{})
 		},
 	}
 	f.flags(cmd, "moment of the answer, RFC 3339; default now")
 	f.historyFlag(cmd)
+	cmd.Flags().StringVar(&format, "format", "", "md, html, csv, json or pdf; default a table")
+	cmd.Flags().StringVar(&to, "to", "", "file to write the document to; default the standard output")
 	cmd.Flags().StringVar(&zone, "timezone", "", "time zone of the months, such as Europe/Berlin; default UTC")
 	return cmd
 }

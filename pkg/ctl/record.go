@@ -16,25 +16,26 @@ import (
 )
 
 // recordColumns are those of a CSV of changes; on holds references with spaces between them.
-var recordColumns = []string{"at", "on", "what", "by", "external"}
+var recordColumns = []string{"at", "on", "what", "by", "external", "state"}
 
 func (a *app) changesRecordCommand() *cobra.Command {
 	var on []string
-	var at, by, external, file string
+	var at, by, external, state, file string
 	cmd := &cobra.Command{
 		Use:   "record [WHAT]",
 		Short: "Say what was changed, so that it stands beside what broke at the same time",
 		Long: `Say what was changed, so that it stands beside what broke at the same time. It is a line of a deployment's script.
 
---csv takes many at once: its first line is at,on,what,by,external, of which only what is needed; on holds references with
+--csv takes many at once: its first line is at,on,what,by,external,state, of which only what is needed; on holds references with
 spaces between them. All are taken, or none; at most 1000.`,
 		Example: `  evenkeel changes record 'checkout 4.12.0' --on service/checkout --external CHG0001234
+  evenkeel changes record 'checkout 4.12.0' --on service/checkout --state rolledBack
   evenkeel changes record --csv changes.csv`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := &operatorv1.RecordChangesRequest{}
 			switch {
-			case file != "" && len(args)+len(on) == 0 && at+by+external == "":
+			case file != "" && len(args)+len(on) == 0 && at+by+external+state == "":
 				name, text, err := a.readOne(file)
 				if err != nil {
 					return err
@@ -47,7 +48,7 @@ spaces between them. All are taken, or none; at most 1000.`,
 			case len(args) == 0:
 				return usage("say what was changed, or name a file with --csv")
 			default:
-				r.Changes = []*operatorv1.RecordedChange{{What: args[0], Refs: on, At: at, By: by, External: external}}
+				r.Changes = []*operatorv1.RecordedChange{{What: args[0], Refs: on, At: at, By: by, External: external, State: state}}
 			}
 			return a.ask(func(c *client.Client) error {
 				taken, err := c.Changes.RecordChanges(cmd.Context(), r)
@@ -62,6 +63,7 @@ spaces between them. All are taken, or none; at most 1000.`,
 	cmd.Flags().StringVar(&at, "at", "", "when it was done, RFC 3339; default now")
 	cmd.Flags().StringVar(&by, "by", "", "who did it; default you")
 	cmd.Flags().StringVar(&external, "external", "", "its id elsewhere")
+	cmd.Flags().StringVar(&state, "state", "", "done, failed or rolledBack; default done")
 	cmd.Flags().StringVar(&file, "csv", "", "CSV file of changes, or -")
 	return cmd
 }
@@ -99,9 +101,9 @@ func recorded(w io.Writer, all []*operatorv1.RecordedChange) {
 		fmt.Fprintln(w, "nothing was changed")
 		return
 	}
-	fmt.Fprintln(w, "AT\tKIND\tON\tWHAT\tBEFORE\tAFTER\tBY\tELSEWHERE")
+	fmt.Fprintln(w, "AT\tKIND\tON\tWHAT\tBEFORE\tAFTER\tBY\tELSEWHERE\tSTATE")
 	for _, c := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(c.At), c.Kind, join(c.Refs), c.What, dash(c.Before), dash(c.After), dash(c.By), dash(c.External))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(c.At), c.Kind, join(c.Refs), c.What, dash(c.Before), dash(c.After), dash(c.By), dash(c.External), dash(c.State))
 	}
 }
 
@@ -154,6 +156,8 @@ func recordsOf(name string, text []byte) ([]*operatorv1.RecordedChange, error) {
 				c.By = row[i]
 			case "external":
 				c.External = row[i]
+			case "state":
+				c.State = row[i]
 			}
 		}
 		out = append(out, c)

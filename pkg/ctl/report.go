@@ -38,33 +38,7 @@ line ref,level,from,to. Without them, those on record are taken.`,
 			if args, err = withFile(args, "faults", faults); err != nil {
 				return err
 			}
-			if format != "json" {
-				args["form"] = "document"
-			}
-			write, ok := formats[format]
-			switch {
-			case !ok:
-				return usage("--format %s: expected md, html, csv, json or pdf", format)
-			case to == "json" || to == "yaml" || to == "table":
-				return usage("-o names a file here: for JSON say --format json, for a file of that name -o ./%s", to)
-			}
-			answer, err := a.answer(cmd.Context(), "report", &f, args)
-			if err != nil {
-				return err
-			}
-			text, err := write(answer)
-			if err != nil {
-				return err
-			}
-			if to == "" || to == "-" {
-				_, err = a.Out.Write(text)
-				return err
-			}
-			if err := os.WriteFile(to, text, 0o644); err != nil {
-				return fmt.Errorf("cannot write the report: %w", err)
-			}
-			a.hint("%s: %d bytes", to, len(text))
-			return nil
+			return a.writeDocument(cmd, "report", &f, args, format, to)
 		},
 	}
 	fs := cmd.Flags()
@@ -79,6 +53,40 @@ line ref,level,from,to. Without them, those on record are taken.`,
 	fs.StringVar(&incidents, "incidents", "", "CSV file of incidents")
 	fs.StringVar(&faults, "faults", "", "CSV file of what was bad by itself")
 	return cmd
+}
+
+// writeDocument asks a question for its answer as a document, or as JSON, and writes it in a format to a file; an empty one is the standard output.
+func (a *app) writeDocument(cmd *cobra.Command, question string, f *assumptions, args map[string]string, format, to string) error {
+	if format != "json" {
+		if args == nil {
+			args = map[string]string{}
+		}
+		args["form"] = "document"
+	}
+	write, ok := formats[format]
+	switch {
+	case !ok:
+		return usage("--format %s: expected md, html, csv, json or pdf", format)
+	case to == "json" || to == "yaml" || to == "table":
+		return usage("-o names a file here: for JSON say --format json, for a file of that name -o ./%s", to)
+	}
+	answer, err := a.answer(cmd.Context(), question, f, args)
+	if err != nil {
+		return err
+	}
+	text, err := write(answer)
+	if err != nil {
+		return err
+	}
+	if to == "" || to == "-" {
+		_, err = a.Out.Write(text)
+		return err
+	}
+	if err := os.WriteFile(to, text, 0o644); err != nil {
+		return fmt.Errorf("cannot write the %s: %w", question, err)
+	}
+	a.hint("%s: %d bytes", to, len(text))
+	return nil
 }
 
 // formats write the answer: json as it is, the others a document.

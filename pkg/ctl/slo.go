@@ -47,14 +47,15 @@ type sloFigures struct {
 func (a *app) sloCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "slo",
-		Short: "Service level objectives: show",
-		Long:  "Service level objectives: show.",
+		Short: "Service level objectives: show, ledger",
+		Long:  "Service level objectives: show, ledger.",
 		Example: `  evenkeel slo show -f map/
-  evenkeel slo show -f map/ --history states.csv --at 2026-11-25T10:00:00Z`,
+  evenkeel slo show -f map/ --history states.csv --at 2026-11-25T10:00:00Z
+  evenkeel slo ledger 2026-10`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.sloShowCommand())
+	cmd.AddCommand(a.sloShowCommand(), a.sloLedgerCommand())
 	return cmd
 }
 

@@ -39,16 +39,15 @@ var stepForms = map[string]stepForm{
 	"memory.high":      {field: "to", unit: mebibytes, least: 1, most: 1 << 24, ownVerify: true},
 	"memory.limit":     {field: "to", unit: mebibytes, least: 1, most: 1 << 24, ownVerify: true},
 	"memory.low":       {field: "to", unit: mebibytes, least: 1, most: 1 << 24, ownVerify: true},
+	"nft.limit":        {field: "to", least: 1, most: 1000000},
 	"pids.max":         {field: "to", least: 1, most: 4194304, ownVerify: true},
 	"process.affinity": {field: "cpus", unit: percents, least: 1, most: 100},
 	"process.ionice":   {field: "to", least: 0, most: 8, ownVerify: true},
 	"process.nice":     {field: "to", least: 1, most: 19},
 	"process.oom":      {field: "to", least: 1, most: 1000, ownVerify: true},
 	"process.sched":    {field: "to", least: 1, most: 2},
-	"unit.memory-high": {field: "to", least: 16, most: 1 << 30},
 	"unit.restart":     {least: 1, most: 1},
 	"unit.stop":        {least: 1, most: 1},
-	"unit.tasks-max":   {field: "to", least: 1, most: 4194304},
 	"sysctl":           {field: "to", least: 0, most: 1<<31 - 1, subject: "sysctl", ownVerify: true},
 }
 

@@ -271,9 +271,9 @@ type Runbook struct {
 }
 
 // Step is one action. CPUs is the value of cpuset.cpus and process.affinity, percent of the CPUs allowed; To is that of the
-// others, as docs/actions.md has it: a number, percents of one CPU, or an amount of bytes.
+// others, as docs/actions.md has it: a number, percents of one CPU, or an amount of bytes; unit.stop and unit.restart take none.
 type Step struct {
-	Action string    `json:"action" manifest:"required,enum=cgroup.freeze|cgroup.kill|cpu.idle|cpu.quota|cpu.weight|cpuset.cpus|file.relief|io.limit|memory.high|memory.limit|memory.low|pids.max|process.affinity|process.ionice|process.nice|process.oom|process.sched|sysctl|unit.memory-high|unit.restart|unit.stop|unit.tasks-max|plugin:*"`
+	Action string    `json:"action" manifest:"required,enum=cgroup.freeze|cgroup.kill|cpu.idle|cpu.quota|cpu.weight|cpuset.cpus|file.relief|io.limit|memory.high|memory.limit|memory.low|nft.limit|pids.max|process.affinity|process.ionice|process.nice|process.oom|process.sched|sysctl|unit.restart|unit.stop|plugin:*"`
 	To     *Quantity `json:"to,omitempty"`
 	CPUs   *Quantity `json:"cpus,omitempty"`
 	Sysctl string    `json:"sysctl,omitempty"` // of sysctl: the kernel parameter
@@ -294,7 +294,7 @@ type RemediationPolicy struct {
 	Title   string  `json:"title,omitempty"`
 	When    When    `json:"when" manifest:"required"`
 	Hosts   *Hosts  `json:"hosts" manifest:"required"`
-	Choose  string  `json:"choose,omitempty" manifest:"enum=least-value-contributor"`
+	Choose  string  `json:"choose,omitempty" manifest:"enum=least-loss|least-value-contributor"` // who loses least, through the map, for what it frees, or whose services are worth least; least-loss where not stated
 	Runbook Ref     `json:"runbook" manifest:"required,ref=runbook"`
 	Mode    string  `json:"mode,omitempty" manifest:"enum=observe|suggest|approve|auto"` // observe where not stated
 	Timing  Timing  `json:"timing,omitzero"`

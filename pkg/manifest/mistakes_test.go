@@ -348,7 +348,7 @@ func mistakes() []mistake {
 			"a plugin without a name",
 			"apiVersion: evenkeel/v1\nkind: Runbook\nmetadata: {name: r}\nspec:\n  steps:\n    - {action: 'plugin:', to: 4096}\n",
 			`f.yaml:6:16: "plugin:" is not a value of spec.steps[0].action: expected cgroup.freeze, cgroup.kill, cpu.idle, cpu.quota, cpu.weight, cpuset.cpus, ` +
-				`file.relief, io.limit, memory.high, memory.limit, memory.low, pids.max, process.affinity, process.ionice, process.nice, process.oom, process.sched, sysctl, unit.memory-high, unit.restart, unit.stop, unit.tasks-max or plugin:* (did you mean "plugin:*"?)`,
+				`file.relief, io.limit, memory.high, memory.limit, memory.low, nft.limit, pids.max, process.affinity, process.ionice, process.nice, process.oom, process.sched, sysctl, unit.restart, unit.stop or plugin:* (did you mean "plugin:*"?)`,
 		},
 		{
 			"empty list",

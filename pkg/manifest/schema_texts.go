@@ -99,7 +99,6 @@ func fieldTexts() map[string]string {
 		"PromQLSource.levels":       "The level that holds where the comparison does; the worst one that holds counts.",
 		"Quorum.need":               "So many inputs.",
 		"Quorum.share":              "That share of the inputs, rounded up.",
-		"RemediationPolicy.choose":  "Whom to squeeze.",
 		"RemediationPolicy.episode": "Limits on one overload.",
 		"RemediationPolicy.hosts":   "The hosts that it is for.",
 		"RemediationPolicy.runbook": "What is done.",

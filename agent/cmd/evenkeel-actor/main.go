@@ -78,7 +78,7 @@ func root(out io.Writer) *cobra.Command {
 	}
 	c.SetOut(out)
 	c.PersistentFlags().StringVar(&file, "config", actor.DefaultConfig, "configuration `file`")
-	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), pluginShim(), &cobra.Command{
+	c.AddCommand(runCommand(&file), capabilitiesCommand(&file), revertCommand(&file), configCommand(&file), agentCheckCommand(), pluginShim(), &cobra.Command{
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Line("evenkeel-actor")) },
 	})
@@ -104,7 +104,7 @@ func runCommand(file *string) *cobra.Command {
 			if err := lv.UnmarshalText([]byte(level)); err != nil {
 				return withCode(exitUsage, fmt.Errorf("--log-level: %w", err))
 			}
-			able, free := actor.HostActuators()
+			able, free := actor.HostActuators(s)
 			defer free()
 			a, err := actor.New(actor.Config{
 				Settings: s, Actuators: able, Confine: true, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: lv})),
@@ -138,7 +138,7 @@ func capabilitiesCommand(file *string) *cobra.Command {
 				if !notRunning(err) {
 					return withCode(exitUnreachable, fmt.Errorf("cannot ask the running actor: %w", err))
 				}
-				able, free := actor.HostActuators()
+				able, free := actor.HostActuators(s)
 				defer free()
 				caps = actor.Inspect(s, os.Geteuid(), able)
 			}
@@ -187,7 +187,7 @@ func printCapabilities(w io.Writer, c actor.Capabilities) {
 	for _, x := range c.Cannot {
 		fmt.Fprintf(w, "  %s: %s\n", x.Action, x.Why)
 	}
-	fmt.Fprintln(w, "  anything else: no program is ever started but a plugin that the permissions declare")
+	fmt.Fprintln(w, "  anything else: no program is ever started but a plugin that the permissions declare, and the nginx of the settings, to test its configuration")
 	if p := c.Process; p != nil {
 		fmt.Fprintln(w, "\nkeeps of its privileges:")
 		for _, k := range p.Capabilities {
@@ -244,7 +244,7 @@ func revertCommand(file *string) *cobra.Command {
 			}
 			results, err := actor.AskRevert(s.Socket, id, patience)
 			if err != nil && notRunning(err) {
-				able, free := actor.HostActuators()
+				able, free := actor.HostActuators(s)
 				defer free()
 				results, err = actor.RevertOffline(cmd.Context(), actor.Config{
 					Settings: s, Actuators: able, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),

@@ -23,6 +23,15 @@ func TestContacts(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 	golden(t, "contacts-json", out)
+	// About everything that is bad, the costliest first; and nobody where nothing is.
+	out, errs, code = evenkeel(t, "", "contacts", "-f", shop, "--set", "component/web=critical", "--set", "component/san=critical", "--at", at)
+	if code != 0 {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	golden(t, "contacts-now", out)
+	if out, errs, code = evenkeel(t, "", "contacts", "-f", shop, "--at", at); code != 0 || out != "no service is known to be bad: there is nobody to call\n" {
+		t.Errorf("exit %d, %s%s", code, out, errs)
+	}
 }
 
 func TestContactsRefuses(t *testing.T) {
@@ -30,7 +39,6 @@ func TestContactsRefuses(t *testing.T) {
 		flags []string
 		says  string
 	}{
-		{[]string{"-f", shop}, "--of REF"},
 		{[]string{"-f", shop, "--of", "service/chekout"}, "of: service/chekout is not there"},
 		{[]string{"-f", shop, "--of", "team/shop"}, "expected a service, a component, or a host"},
 		{[]string{"-f", shop, "--of", "service/checkout", "--at", "noon"}, "expected RFC 3339"},

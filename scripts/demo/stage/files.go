@@ -58,6 +58,7 @@ spec:
   title: Shop
   layer: business
   criticality: 1
+  owner: team/shop
   value: {perHour: 12000, currency: EUR, loss: {minor: 0.1, major: 0.5, critical: 1}}
   dependsOn: [{ref: component/shop-server}]
 ---
@@ -68,6 +69,7 @@ spec:
   title: Nightly report
   layer: business
   criticality: 4
+  owner: team/shop
   value: {perHour: 40, currency: EUR}
   dependsOn: [{ref: component/report-batch}]
 ---
@@ -77,6 +79,7 @@ metadata: {name: shop-server}
 spec:
   hosts: {names: [HOST]}
   SERVER
+  repair: {expected: 10m, team: team/web}
 ---
 apiVersion: evenkeel/v1
 kind: Component
@@ -84,6 +87,18 @@ metadata: {name: report-batch}
 spec:
   hosts: {names: [HOST]}
   BATCH
+---
+apiVersion: evenkeel/v1
+kind: Team
+metadata: {name: shop}
+spec:
+  contacts: [{name: Shop desk, phone: "+49 30 100"}]
+---
+apiVersion: evenkeel/v1
+kind: Team
+metadata: {name: web}
+spec:
+  contacts: [{name: Web on call, phone: "+49 30 200"}]
 ---
 apiVersion: evenkeel/v1
 kind: Runbook

@@ -167,7 +167,7 @@ func (x CommandResult_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CommandResult_Phase.Descriptor instead.
 func (CommandResult_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{10, 0}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type SignedCommand struct {
@@ -728,6 +728,11 @@ type Target struct {
 	//	*Target_Process
 	//	*Target_Port
 	//	*Target_Check
+	//	*Target_Haproxy
+	//	*Target_Nginx
+	//	*Target_Ipvs
+	//	*Target_Interface
+	//	*Target_AgentCheck
 	//	*Target_Sysctl
 	//	*Target_Place
 	Target        isTarget_Target `protobuf_oneof:"target"`
@@ -817,6 +822,51 @@ func (x *Target) GetCheck() *CheckTarget {
 	return nil
 }
 
+func (x *Target) GetHaproxy() *HAProxyTarget {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Haproxy); ok {
+			return x.Haproxy
+		}
+	}
+	return nil
+}
+
+func (x *Target) GetNginx() *NginxTarget {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Nginx); ok {
+			return x.Nginx
+		}
+	}
+	return nil
+}
+
+func (x *Target) GetIpvs() *IPVSTarget {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Ipvs); ok {
+			return x.Ipvs
+		}
+	}
+	return nil
+}
+
+func (x *Target) GetInterface() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_Interface); ok {
+			return x.Interface
+		}
+	}
+	return ""
+}
+
+func (x *Target) GetAgentCheck() string {
+	if x != nil {
+		if x, ok := x.Target.(*Target_AgentCheck); ok {
+			return x.AgentCheck
+		}
+	}
+	return ""
+}
+
 func (x *Target) GetSysctl() string {
 	if x != nil {
 		if x, ok := x.Target.(*Target_Sysctl); ok {
@@ -859,6 +909,26 @@ type Target_Check struct {
 	Check *CheckTarget `protobuf:"bytes,5,opt,name=check,proto3,oneof"`
 }
 
+type Target_Haproxy struct {
+	Haproxy *HAProxyTarget `protobuf:"bytes,16,opt,name=haproxy,proto3,oneof"`
+}
+
+type Target_Nginx struct {
+	Nginx *NginxTarget `protobuf:"bytes,17,opt,name=nginx,proto3,oneof"`
+}
+
+type Target_Ipvs struct {
+	Ipvs *IPVSTarget `protobuf:"bytes,18,opt,name=ipvs,proto3,oneof"`
+}
+
+type Target_Interface struct {
+	Interface string `protobuf:"bytes,19,opt,name=interface,proto3,oneof"` // network interface: "eth0"
+}
+
+type Target_AgentCheck struct {
+	AgentCheck string `protobuf:"bytes,20,opt,name=agent_check,json=agentCheck,proto3,oneof"` // name under which a load balancer asks this host for its weight
+}
+
 type Target_Sysctl struct {
 	Sysctl string `protobuf:"bytes,24,opt,name=sysctl,proto3,oneof"` // "net.core.somaxconn"
 }
@@ -877,9 +947,191 @@ func (*Target_Port) isTarget_Target() {}
 
 func (*Target_Check) isTarget_Target() {}
 
+func (*Target_Haproxy) isTarget_Target() {}
+
+func (*Target_Nginx) isTarget_Target() {}
+
+func (*Target_Ipvs) isTarget_Target() {}
+
+func (*Target_Interface) isTarget_Target() {}
+
+func (*Target_AgentCheck) isTarget_Target() {}
+
 func (*Target_Sysctl) isTarget_Target() {}
 
 func (*Target_Place) isTarget_Target() {}
+
+type HAProxyTarget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Socket        string                 `protobuf:"bytes,1,opt,name=socket,proto3" json:"socket,omitempty"` // absolute path of the runtime socket
+	Backend       string                 `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
+	Server        string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HAProxyTarget) Reset() {
+	*x = HAProxyTarget{}
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HAProxyTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HAProxyTarget) ProtoMessage() {}
+
+func (x *HAProxyTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HAProxyTarget.ProtoReflect.Descriptor instead.
+func (*HAProxyTarget) Descriptor() ([]byte, []int) {
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HAProxyTarget) GetSocket() string {
+	if x != nil {
+		return x.Socket
+	}
+	return ""
+}
+
+func (x *HAProxyTarget) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *HAProxyTarget) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+type NginxTarget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"` // absolute path of the file in which the upstream stands
+	Upstream      string                 `protobuf:"bytes,2,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	Server        string                 `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"` // as it is written there: "10.0.0.7:8080"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NginxTarget) Reset() {
+	*x = NginxTarget{}
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NginxTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NginxTarget) ProtoMessage() {}
+
+func (x *NginxTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NginxTarget.ProtoReflect.Descriptor instead.
+func (*NginxTarget) Descriptor() ([]byte, []int) {
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *NginxTarget) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *NginxTarget) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *NginxTarget) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+type IPVSTarget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`         // "tcp/10.0.0.1:80" or "fwmark/7"
+	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // "10.0.0.2:80"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IPVSTarget) Reset() {
+	*x = IPVSTarget{}
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IPVSTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IPVSTarget) ProtoMessage() {}
+
+func (x *IPVSTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IPVSTarget.ProtoReflect.Descriptor instead.
+func (*IPVSTarget) Descriptor() ([]byte, []int) {
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *IPVSTarget) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *IPVSTarget) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
 
 type ProcessTarget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -891,7 +1143,7 @@ type ProcessTarget struct {
 
 func (x *ProcessTarget) Reset() {
 	*x = ProcessTarget{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[8]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1155,7 @@ func (x *ProcessTarget) String() string {
 func (*ProcessTarget) ProtoMessage() {}
 
 func (x *ProcessTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[8]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1168,7 @@ func (x *ProcessTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessTarget.ProtoReflect.Descriptor instead.
 func (*ProcessTarget) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{8}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProcessTarget) GetExe() string {
@@ -943,7 +1195,7 @@ type CheckTarget struct {
 
 func (x *CheckTarget) Reset() {
 	*x = CheckTarget{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[9]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1207,7 @@ func (x *CheckTarget) String() string {
 func (*CheckTarget) ProtoMessage() {}
 
 func (x *CheckTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[9]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1220,7 @@ func (x *CheckTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckTarget.ProtoReflect.Descriptor instead.
 func (*CheckTarget) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckTarget) GetKind() string {
@@ -1003,7 +1255,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[10]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1267,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[10]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1280,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CommandResult) GetId() string {
@@ -1122,7 +1374,7 @@ type ActorFrame struct {
 
 func (x *ActorFrame) Reset() {
 	*x = ActorFrame{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[11]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1386,7 @@ func (x *ActorFrame) String() string {
 func (*ActorFrame) ProtoMessage() {}
 
 func (x *ActorFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[11]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1399,7 @@ func (x *ActorFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActorFrame.ProtoReflect.Descriptor instead.
 func (*ActorFrame) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ActorFrame) GetFrame() isActorFrame_Frame {
@@ -1305,7 +1557,7 @@ type ActorHello struct {
 
 func (x *ActorHello) Reset() {
 	*x = ActorHello{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[12]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1569,7 @@ func (x *ActorHello) String() string {
 func (*ActorHello) ProtoMessage() {}
 
 func (x *ActorHello) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[12]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1582,7 @@ func (x *ActorHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActorHello.ProtoReflect.Descriptor instead.
 func (*ActorHello) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ActorHello) GetHost() string {
@@ -1350,7 +1602,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[13]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1614,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[13]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1627,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{13}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ResultAck) GetId() string {
@@ -1400,7 +1652,7 @@ type CapabilitiesAsked struct {
 
 func (x *CapabilitiesAsked) Reset() {
 	*x = CapabilitiesAsked{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[14]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1664,7 @@ func (x *CapabilitiesAsked) String() string {
 func (*CapabilitiesAsked) ProtoMessage() {}
 
 func (x *CapabilitiesAsked) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[14]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1677,7 @@ func (x *CapabilitiesAsked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapabilitiesAsked.ProtoReflect.Descriptor instead.
 func (*CapabilitiesAsked) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{14}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{17}
 }
 
 type RevertOrder struct {
@@ -1438,7 +1690,7 @@ type RevertOrder struct {
 
 func (x *RevertOrder) Reset() {
 	*x = RevertOrder{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[15]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1702,7 @@ func (x *RevertOrder) String() string {
 func (*RevertOrder) ProtoMessage() {}
 
 func (x *RevertOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[15]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1715,7 @@ func (x *RevertOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertOrder.ProtoReflect.Descriptor instead.
 func (*RevertOrder) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{15}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RevertOrder) GetAll() bool {
@@ -1490,7 +1742,7 @@ type RevertOutcome struct {
 
 func (x *RevertOutcome) Reset() {
 	*x = RevertOutcome{}
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[16]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1754,7 @@ func (x *RevertOutcome) String() string {
 func (*RevertOutcome) ProtoMessage() {}
 
 func (x *RevertOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[16]
+	mi := &file_evenkeel_agent_v1_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1767,7 @@ func (x *RevertOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertOutcome.ProtoReflect.Descriptor instead.
 func (*RevertOutcome) Descriptor() ([]byte, []int) {
-	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{16}
+	return file_evenkeel_agent_v1_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RevertOutcome) GetResults() []*CommandResult {
@@ -1594,16 +1846,34 @@ const file_evenkeel_agent_v1_command_proto_rawDesc = "" +
 	"\x06Action\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x06target\x18\x02 \x01(\v2\x19.evenkeel.agent.v1.TargetR\x06target\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\x03R\x05value\"\x80\x02\n" +
+	"\x05value\x18\x03 \x01(\x03R\x05value\"\xee\x03\n" +
 	"\x06Target\x12\x14\n" +
 	"\x04unit\x18\x01 \x01(\tH\x00R\x04unit\x12\x18\n" +
 	"\x06cgroup\x18\x02 \x01(\tH\x00R\x06cgroup\x12<\n" +
 	"\aprocess\x18\x03 \x01(\v2 .evenkeel.agent.v1.ProcessTargetH\x00R\aprocess\x12\x14\n" +
 	"\x04port\x18\x04 \x01(\tH\x00R\x04port\x126\n" +
-	"\x05check\x18\x05 \x01(\v2\x1e.evenkeel.agent.v1.CheckTargetH\x00R\x05check\x12\x18\n" +
+	"\x05check\x18\x05 \x01(\v2\x1e.evenkeel.agent.v1.CheckTargetH\x00R\x05check\x12<\n" +
+	"\ahaproxy\x18\x10 \x01(\v2 .evenkeel.agent.v1.HAProxyTargetH\x00R\ahaproxy\x126\n" +
+	"\x05nginx\x18\x11 \x01(\v2\x1e.evenkeel.agent.v1.NginxTargetH\x00R\x05nginx\x123\n" +
+	"\x04ipvs\x18\x12 \x01(\v2\x1d.evenkeel.agent.v1.IPVSTargetH\x00R\x04ipvs\x12\x1e\n" +
+	"\tinterface\x18\x13 \x01(\tH\x00R\tinterface\x12!\n" +
+	"\vagent_check\x18\x14 \x01(\tH\x00R\n" +
+	"agentCheck\x12\x18\n" +
 	"\x06sysctl\x18\x18 \x01(\tH\x00R\x06sysctl\x12\x16\n" +
 	"\x05place\x18\x19 \x01(\tH\x00R\x05placeB\b\n" +
-	"\x06target\"5\n" +
+	"\x06target\"Y\n" +
+	"\rHAProxyTarget\x12\x16\n" +
+	"\x06socket\x18\x01 \x01(\tR\x06socket\x12\x18\n" +
+	"\abackend\x18\x02 \x01(\tR\abackend\x12\x16\n" +
+	"\x06server\x18\x03 \x01(\tR\x06server\"U\n" +
+	"\vNginxTarget\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x1a\n" +
+	"\bupstream\x18\x02 \x01(\tR\bupstream\x12\x16\n" +
+	"\x06server\x18\x03 \x01(\tR\x06server\"H\n" +
+	"\n" +
+	"IPVSTarget\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\"5\n" +
 	"\rProcessTarget\x12\x10\n" +
 	"\x03exe\x18\x01 \x01(\tR\x03exe\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\";\n" +
@@ -1679,7 +1949,7 @@ func file_evenkeel_agent_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_evenkeel_agent_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_evenkeel_agent_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_evenkeel_agent_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_evenkeel_agent_v1_command_proto_goTypes = []any{
 	(CommandBody_Kind)(0),      // 0: evenkeel.agent.v1.CommandBody.Kind
 	(CommandResult_Phase)(0),   // 1: evenkeel.agent.v1.CommandResult.Phase
@@ -1691,15 +1961,18 @@ var file_evenkeel_agent_v1_command_proto_goTypes = []any{
 	(*Release)(nil),            // 7: evenkeel.agent.v1.Release
 	(*Action)(nil),             // 8: evenkeel.agent.v1.Action
 	(*Target)(nil),             // 9: evenkeel.agent.v1.Target
-	(*ProcessTarget)(nil),      // 10: evenkeel.agent.v1.ProcessTarget
-	(*CheckTarget)(nil),        // 11: evenkeel.agent.v1.CheckTarget
-	(*CommandResult)(nil),      // 12: evenkeel.agent.v1.CommandResult
-	(*ActorFrame)(nil),         // 13: evenkeel.agent.v1.ActorFrame
-	(*ActorHello)(nil),         // 14: evenkeel.agent.v1.ActorHello
-	(*ResultAck)(nil),          // 15: evenkeel.agent.v1.ResultAck
-	(*CapabilitiesAsked)(nil),  // 16: evenkeel.agent.v1.CapabilitiesAsked
-	(*RevertOrder)(nil),        // 17: evenkeel.agent.v1.RevertOrder
-	(*RevertOutcome)(nil),      // 18: evenkeel.agent.v1.RevertOutcome
+	(*HAProxyTarget)(nil),      // 10: evenkeel.agent.v1.HAProxyTarget
+	(*NginxTarget)(nil),        // 11: evenkeel.agent.v1.NginxTarget
+	(*IPVSTarget)(nil),         // 12: evenkeel.agent.v1.IPVSTarget
+	(*ProcessTarget)(nil),      // 13: evenkeel.agent.v1.ProcessTarget
+	(*CheckTarget)(nil),        // 14: evenkeel.agent.v1.CheckTarget
+	(*CommandResult)(nil),      // 15: evenkeel.agent.v1.CommandResult
+	(*ActorFrame)(nil),         // 16: evenkeel.agent.v1.ActorFrame
+	(*ActorHello)(nil),         // 17: evenkeel.agent.v1.ActorHello
+	(*ResultAck)(nil),          // 18: evenkeel.agent.v1.ResultAck
+	(*CapabilitiesAsked)(nil),  // 19: evenkeel.agent.v1.CapabilitiesAsked
+	(*RevertOrder)(nil),        // 20: evenkeel.agent.v1.RevertOrder
+	(*RevertOutcome)(nil),      // 21: evenkeel.agent.v1.RevertOutcome
 }
 var file_evenkeel_agent_v1_command_proto_depIdxs = []int32{
 	3,  // 0: evenkeel.agent.v1.SignedCommand.signatures:type_name -> evenkeel.agent.v1.Signature
@@ -1707,22 +1980,25 @@ var file_evenkeel_agent_v1_command_proto_depIdxs = []int32{
 	8,  // 2: evenkeel.agent.v1.CommandBody.action:type_name -> evenkeel.agent.v1.Action
 	7,  // 3: evenkeel.agent.v1.CommandBody.release:type_name -> evenkeel.agent.v1.Release
 	9,  // 4: evenkeel.agent.v1.Action.target:type_name -> evenkeel.agent.v1.Target
-	10, // 5: evenkeel.agent.v1.Target.process:type_name -> evenkeel.agent.v1.ProcessTarget
-	11, // 6: evenkeel.agent.v1.Target.check:type_name -> evenkeel.agent.v1.CheckTarget
-	1,  // 7: evenkeel.agent.v1.CommandResult.phase:type_name -> evenkeel.agent.v1.CommandResult.Phase
-	2,  // 8: evenkeel.agent.v1.ActorFrame.command:type_name -> evenkeel.agent.v1.SignedCommand
-	12, // 9: evenkeel.agent.v1.ActorFrame.result:type_name -> evenkeel.agent.v1.CommandResult
-	15, // 10: evenkeel.agent.v1.ActorFrame.stored:type_name -> evenkeel.agent.v1.ResultAck
-	14, // 11: evenkeel.agent.v1.ActorFrame.hello:type_name -> evenkeel.agent.v1.ActorHello
-	16, // 12: evenkeel.agent.v1.ActorFrame.capabilities:type_name -> evenkeel.agent.v1.CapabilitiesAsked
-	17, // 13: evenkeel.agent.v1.ActorFrame.revert:type_name -> evenkeel.agent.v1.RevertOrder
-	18, // 14: evenkeel.agent.v1.ActorFrame.revert_outcome:type_name -> evenkeel.agent.v1.RevertOutcome
-	12, // 15: evenkeel.agent.v1.RevertOutcome.results:type_name -> evenkeel.agent.v1.CommandResult
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 5: evenkeel.agent.v1.Target.process:type_name -> evenkeel.agent.v1.ProcessTarget
+	14, // 6: evenkeel.agent.v1.Target.check:type_name -> evenkeel.agent.v1.CheckTarget
+	10, // 7: evenkeel.agent.v1.Target.haproxy:type_name -> evenkeel.agent.v1.HAProxyTarget
+	11, // 8: evenkeel.agent.v1.Target.nginx:type_name -> evenkeel.agent.v1.NginxTarget
+	12, // 9: evenkeel.agent.v1.Target.ipvs:type_name -> evenkeel.agent.v1.IPVSTarget
+	1,  // 10: evenkeel.agent.v1.CommandResult.phase:type_name -> evenkeel.agent.v1.CommandResult.Phase
+	2,  // 11: evenkeel.agent.v1.ActorFrame.command:type_name -> evenkeel.agent.v1.SignedCommand
+	15, // 12: evenkeel.agent.v1.ActorFrame.result:type_name -> evenkeel.agent.v1.CommandResult
+	18, // 13: evenkeel.agent.v1.ActorFrame.stored:type_name -> evenkeel.agent.v1.ResultAck
+	17, // 14: evenkeel.agent.v1.ActorFrame.hello:type_name -> evenkeel.agent.v1.ActorHello
+	19, // 15: evenkeel.agent.v1.ActorFrame.capabilities:type_name -> evenkeel.agent.v1.CapabilitiesAsked
+	20, // 16: evenkeel.agent.v1.ActorFrame.revert:type_name -> evenkeel.agent.v1.RevertOrder
+	21, // 17: evenkeel.agent.v1.ActorFrame.revert_outcome:type_name -> evenkeel.agent.v1.RevertOutcome
+	15, // 18: evenkeel.agent.v1.RevertOutcome.results:type_name -> evenkeel.agent.v1.CommandResult
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_evenkeel_agent_v1_command_proto_init() }
@@ -1736,10 +2012,15 @@ func file_evenkeel_agent_v1_command_proto_init() {
 		(*Target_Process)(nil),
 		(*Target_Port)(nil),
 		(*Target_Check)(nil),
+		(*Target_Haproxy)(nil),
+		(*Target_Nginx)(nil),
+		(*Target_Ipvs)(nil),
+		(*Target_Interface)(nil),
+		(*Target_AgentCheck)(nil),
 		(*Target_Sysctl)(nil),
 		(*Target_Place)(nil),
 	}
-	file_evenkeel_agent_v1_command_proto_msgTypes[11].OneofWrappers = []any{
+	file_evenkeel_agent_v1_command_proto_msgTypes[14].OneofWrappers = []any{
 		(*ActorFrame_Command)(nil),
 		(*ActorFrame_Result)(nil),
 		(*ActorFrame_Stored)(nil),
@@ -1756,7 +2037,7 @@ func file_evenkeel_agent_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_evenkeel_agent_v1_command_proto_rawDesc), len(file_evenkeel_agent_v1_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -35,6 +35,7 @@ type RecordedChange struct {
 	After         string                 `protobuf:"bytes,8,opt,name=after,proto3" json:"after,omitempty"`
 	By            string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`              // who did it; empty when recording: the asker
 	External      string                 `protobuf:"bytes,10,opt,name=external,proto3" json:"external,omitempty"` // its id elsewhere
+	State         string                 `protobuf:"bytes,11,opt,name=state,proto3" json:"state,omitempty"`       // of a declared one: done, which empty stands for when recording, failed or rolledBack
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,6 +136,13 @@ func (x *RecordedChange) GetBy() string {
 func (x *RecordedChange) GetExternal() string {
 	if x != nil {
 		return x.External
+	}
+	return ""
+}
+
+func (x *RecordedChange) GetState() string {
+	if x != nil {
+		return x.State
 	}
 	return ""
 }
@@ -351,7 +359,7 @@ var File_evenkeel_operator_v1_change_proto protoreflect.FileDescriptor
 
 const file_evenkeel_operator_v1_change_proto_rawDesc = "" +
 	"\n" +
-	"!evenkeel/operator/v1/change.proto\x12\x14evenkeel.operator.v1\"\xda\x01\n" +
+	"!evenkeel/operator/v1/change.proto\x12\x14evenkeel.operator.v1\"\xf0\x01\n" +
 	"\x0eRecordedChange\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\tR\x02at\x12\x12\n" +
@@ -363,7 +371,8 @@ const file_evenkeel_operator_v1_change_proto_rawDesc = "" +
 	"\x05after\x18\b \x01(\tR\x05after\x12\x0e\n" +
 	"\x02by\x18\t \x01(\tR\x02by\x12\x1a\n" +
 	"\bexternal\x18\n" +
-	" \x01(\tR\bexternal\"V\n" +
+	" \x01(\tR\bexternal\x12\x14\n" +
+	"\x05state\x18\v \x01(\tR\x05state\"V\n" +
 	"\x14RecordChangesRequest\x12>\n" +
 	"\achanges\x18\x01 \x03(\v2$.evenkeel.operator.v1.RecordedChangeR\achanges\"W\n" +
 	"\x15RecordChangesResponse\x12>\n" +

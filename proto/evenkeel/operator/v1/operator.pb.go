@@ -3223,6 +3223,7 @@ type Candidate struct {
 	Chosen        bool                   `protobuf:"varint,8,opt,name=chosen,proto3" json:"chosen,omitempty"`
 	Why           string                 `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
 	Action        string                 `protobuf:"bytes,10,opt,name=action,proto3" json:"action,omitempty"`
+	Loss          string                 `protobuf:"bytes,11,opt,name=loss,proto3" json:"loss,omitempty"` // an hour without it alone: "0 EUR/h" for a spare replica
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3323,6 +3324,13 @@ func (x *Candidate) GetWhy() string {
 func (x *Candidate) GetAction() string {
 	if x != nil {
 		return x.Action
+	}
+	return ""
+}
+
+func (x *Candidate) GetLoss() string {
+	if x != nil {
+		return x.Loss
 	}
 	return ""
 }
@@ -5068,7 +5076,7 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"candidates\x18\x03 \x03(\v2\x1f.evenkeel.operator.v1.CandidateR\n" +
 	"candidates\x120\n" +
 	"\x05gates\x18\x04 \x03(\v2\x1a.evenkeel.operator.v1.GateR\x05gates\x127\n" +
-	"\btimeline\x18\x05 \x03(\v2\x1b.evenkeel.operator.v1.EventR\btimeline\"\x8a\x02\n" +
+	"\btimeline\x18\x05 \x03(\v2\x1b.evenkeel.operator.v1.EventR\btimeline\"\x9e\x02\n" +
 	"\tCandidate\x12\x1c\n" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\"\n" +
@@ -5080,7 +5088,8 @@ const file_evenkeel_operator_v1_operator_proto_rawDesc = "" +
 	"\x06chosen\x18\b \x01(\bR\x06chosen\x12\x10\n" +
 	"\x03why\x18\t \x01(\tR\x03why\x12\x16\n" +
 	"\x06action\x18\n" +
-	" \x01(\tR\x06action\"B\n" +
+	" \x01(\tR\x06action\x12\x12\n" +
+	"\x04loss\x18\v \x01(\tR\x04loss\"B\n" +
 	"\x04Gate\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\bR\x04open\x12\x12\n" +
