@@ -122,7 +122,7 @@ func TestDeclarationGoes(t *testing.T) {
 
 // Every row of the catalogue has code behind it on a host, and a row of what it needs of the process.
 func TestEveryActionHasCode(t *testing.T) {
-	able, free := HostActuators()
+	able, free := HostActuators(Settings{})
 	defer free()
 	for _, s := range command.Catalogue() {
 		if able[s.Name] == nil {
