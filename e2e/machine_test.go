@@ -45,7 +45,7 @@ func TestSystemdWithoutCPUController(t *testing.T) {
 
 // insides are the tests that run inside a machine.
 var insides = map[string]func(*testing.T){
-	"approval": insideApproval, "ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic, "units": insideUnits,
+	"approval": insideApproval, "drop-ins": insideDropIns, "ipvs": insideIPVS, "systemd": insideSystemd, "traffic": insideTraffic, "units": insideUnits,
 }
 
 const batchUnit = `[Service]

@@ -175,7 +175,7 @@ func (e *engine) capabilities(s Settings) Capabilities {
 	c := describe(s, e.perm, e.problem, e.actuators)
 	c.Running, c.Incarnation, c.Killed = true, e.s.Incarnation, e.killed()
 	c.Process = e.confined
-	for _, id := range e.s.Revoked {
+	for _, id := range slices.Sorted(maps.Keys(e.s.Revoked)) {
 		if !slices.Contains(c.RevokedKeys, id) {
 			c.RevokedKeys = append(c.RevokedKeys, id)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -210,7 +211,7 @@ func (e *engine) command(ctx context.Context, env command.Envelope, received Mom
 		case command.Kill, command.Lift:
 			e.killCommand(ctx, c.Command, env)
 		case command.Revoke:
-			e.revoke(c.Command, env)
+			e.revoke(c, env)
 		}
 	}
 	e.compact()
@@ -676,7 +677,7 @@ func (e *engine) compact() {
 func (e *engine) report() command.ActorReport {
 	r := command.ActorReport{
 		Present: true, Incarnation: e.s.Incarnation, PermissionsHash: e.perm.Hash, MaxRisk: e.perm.MaxRisk, Killed: e.killed() != "", Problem: e.problem,
-		Revoked: slices.Clone(e.s.Revoked),
+		Revoked: slices.Sorted(maps.Keys(e.s.Revoked)),
 	}
 	for _, k := range e.perm.Trust.Approvers {
 		if slices.Contains(e.perm.Trust.Revoked, command.KeyID(k)) {

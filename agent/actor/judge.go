@@ -2,6 +2,7 @@ package actor
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,8 +18,12 @@ const MaxValid = 10 * time.Minute
 // killKey is the resource of kill and lift commands.
 const killKey = "actor:kill"
 
-// MostRevoked bounds how many keys are revoked by command: a file has room for more.
-const MostRevoked = 256
+// MostRevoked bounds how many keys are revoked by command, and MostRevokedBy how many on the word of one key: whoever has a
+// stolen one must not be able to use up the room in which it would be revoked.
+const (
+	MostRevoked   = 1024
+	MostRevokedBy = 128
+)
 
 // Moment is one instant on both clocks. Boot does not jump when somebody sets the time.
 type Moment struct {
@@ -41,7 +46,7 @@ type View struct {
 	Lease       func(id string) (LeaseView, bool) // an active lease by the id of its command
 	Applied     func(g Grant, since time.Time) int
 	Leases      int
-	Revoked     []string // ids of keys that were revoked by command; they add to those of the permissions
+	Revoked     map[string]string // ids of keys that were revoked by command -> of those that did; they add to the permissions'
 	// Unable says why an action that is permitted cannot be carried out by this process, "" where it can.
 	Unable func(action string) string
 }
@@ -80,7 +85,7 @@ func Judge(v View, e command.Envelope) (command.Verified, Verdict, *command.Refu
 		return command.Verified{}, 0, command.Refuse(command.ReasonPermissionsBad, "everything is denied: %s", v.Problem)
 	}
 	trust := v.Permissions.Trust
-	trust.Revoked = slices.Concat(trust.Revoked, v.Revoked)
+	trust.Revoked = slices.AppendSeq(slices.Clone(trust.Revoked), maps.Keys(v.Revoked))
 	c, err := trust.Verify(e, v.Received.Wall)
 	if err != nil {
 		return command.Verified{}, 0, refusal(err)
@@ -110,9 +115,7 @@ func Judge(v View, e command.Envelope) (command.Verified, Verdict, *command.Refu
 	case command.Kill, command.Lift:
 		r = v.order(killKey, c.Fence)
 	case command.Revoke:
-		if len(v.Revoked) >= MostRevoked && !slices.Contains(v.Revoked, c.Of) {
-			r = command.Refuse(command.ReasonBusy, "%d keys are revoked by command already: list more under revoked in the permissions file", len(v.Revoked))
-		}
+		r = v.revoke(c)
 	}
 	if r != nil {
 		return c, 0, r
@@ -244,6 +247,22 @@ func (v View) renew(c command.Verified, trust command.Trust) *command.Refusal {
 	}
 	if c.Counter <= l.Counter {
 		return command.Refuse(command.ReasonReplayed, "renewal %d of command %s came after renewal %d", c.Counter, c.Of, l.Counter)
+	}
+	return nil
+}
+
+func (v View) revoke(c command.Verified) *command.Refusal {
+	if v.Revoked[c.Of] != "" {
+		return nil
+	}
+	by := 0
+	for _, signer := range v.Revoked {
+		if signer == c.Collector.KeyID {
+			by++
+		}
+	}
+	if by >= MostRevokedBy || len(v.Revoked) >= MostRevoked {
+		return command.Refuse(command.ReasonBusy, "%d keys are revoked by command already, %d of them by this one: list more under revoked in the permissions file", len(v.Revoked), by)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package actor
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,12 +173,28 @@ func TestRevocation(t *testing.T) {
 	}
 	was := r.e.s.Incarnation
 	r.restart()
-	if r.e.s.Incarnation == was || !slices.Contains(r.e.s.Revoked, id) {
+	if r.e.s.Incarnation == was || r.e.s.Revoked[id] == "" {
 		t.Fatalf("incarnation %s, revoked %v", r.e.s.Incarnation, r.e.s.Revoked)
 	}
 
+	// One key cannot use up the room for others.
+	for i := len(r.e.s.Revoked); i < MostRevokedBy; i++ {
+		r.want(r.send(r.other(command.Revoke, fmt.Sprintf("%016x", i))), command.Revoked, "")
+	}
+	r.want(r.send(r.other(command.Revoke, "ffffffffffffffff")), command.Refused, command.ReasonBusy)
+	r.want(r.send(r.other(command.Revoke, id)), command.Revoked, "") // again changes nothing
+
 	own := command.KeyID(pub(seeded(3)))
+	first := r.key
+	next, err := command.CertifyKey(rootKey, command.CertifiedKey{
+		Public: pub(seeded(9)), Collector: "c1", NotBefore: epoch.Add(-time.Hour), NotAfter: epoch.Add(1000 * time.Hour), MaxRisk: command.R2,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.key = command.Key{Private: seeded(9), Certificate: next}
 	r.want(r.send(r.other(command.Revoke, own)), command.Revoked, "")
+	r.key = first
 	r.want(r.send(r.command("a", 60)), command.Refused, command.ReasonKeyRevoked)
 	r.want(r.send(r.other(command.Lift, "")), command.Refused, command.ReasonKeyRevoked)
 }

@@ -46,12 +46,13 @@ func (e *engine) recoverOnce(ctx context.Context, l lease) {
 }
 
 // revoke takes trust from a key for good. What that key had signed before stays in force until its lease ends.
-func (e *engine) revoke(c command.Command, env command.Envelope) {
+func (e *engine) revoke(c command.Verified, env command.Envelope) {
+	gone := revocation{c.Of, c.Collector.KeyID}
 	r := e.result(c.ID, command.Revoked, "", "key "+c.Of+" is believed no more", "", "")
-	if err := e.commit(entry{Kind: "revoked", Revoked: c.Of, Seen: sight(c, env), Results: []command.Result{r}}, true); err != nil {
-		e.unsaved(c, env, err)
+	if err := e.commit(entry{Kind: "revoked", Revoked: &gone, Seen: sight(c.Command, env), Results: []command.Result{r}}, true); err != nil {
+		e.unsaved(c.Command, env, err)
 		// Trust less rather than more, also where it may be forgotten: the collector sees the failure and says it again.
-		e.s.fold(entry{Revoked: c.Of})
+		e.s.fold(entry{Revoked: &gone})
 		return
 	}
 	e.log.Warn("key revoked", "key", c.Of, "why", c.Reason)

@@ -89,6 +89,12 @@ type ack struct {
 	Ordinal uint32 `json:"ordinal"`
 }
 
+// revocation takes trust from a key, on the word of another.
+type revocation struct {
+	Key string `json:"key"`
+	By  string `json:"by"`
+}
+
 type sighting struct {
 	ID      string    `json:"id"`
 	Hash    string    `json:"hash"`
@@ -105,8 +111,8 @@ type entry struct {
 	Seen        *sighting        `json:"seen,omitempty"`
 	Fence       *mark            `json:"fence,omitempty"`
 	Stamp       *stamp           `json:"stamp,omitempty"`
-	Killed      *string          `json:"killed,omitempty"`  // id of the kill command; "" lifts it
-	Revoked     string           `json:"revoked,omitempty"` // id of a key that is not believed any more
+	Killed      *string          `json:"killed,omitempty"` // id of the kill command; "" lifts it
+	Revoked     *revocation      `json:"revoked,omitempty"`
 	Results     []command.Result `json:"results,omitempty"`
 	Ack         *ack             `json:"ack,omitempty"`
 	Snapshot    *state           `json:"snapshot,omitempty"`
@@ -117,7 +123,7 @@ type state struct {
 	Incarnation string                   `json:"incarnation"`
 	Ordinal     uint32                   `json:"ordinal"`
 	Killed      string                   `json:"killed,omitempty"`
-	Revoked     []string                 `json:"revoked,omitempty"` // ids of keys; only a host's owner can take one out
+	Revoked     map[string]string        `json:"revoked,omitempty"` // id of a key -> of that which revoked it; only a host's owner can take one out
 	Leases      map[string]lease         `json:"leases"`            // by resource
 	Seen        map[string]seen          `json:"seen"`
 	Fences      map[string]command.Fence `json:"fences"`
@@ -126,7 +132,7 @@ type state struct {
 }
 
 func newState() *state {
-	return &state{Leases: map[string]lease{}, Seen: map[string]seen{}, Fences: map[string]command.Fence{}}
+	return &state{Leases: map[string]lease{}, Seen: map[string]seen{}, Fences: map[string]command.Fence{}, Revoked: map[string]string{}}
 }
 
 // fold applies one entry. It never fails: what is in the journal has happened.
@@ -137,7 +143,7 @@ func (s *state) fold(e entry) {
 		maps.Copy(fresh.Seen, e.Snapshot.Seen)
 		maps.Copy(fresh.Fences, e.Snapshot.Fences)
 		fresh.Incarnation, fresh.Ordinal, fresh.Killed = e.Snapshot.Incarnation, e.Snapshot.Ordinal, e.Snapshot.Killed
-		fresh.Revoked = slices.Clone(e.Snapshot.Revoked)
+		maps.Copy(fresh.Revoked, e.Snapshot.Revoked)
 		fresh.Stamps, fresh.Results = slices.Clone(e.Snapshot.Stamps), slices.Clone(e.Snapshot.Results)
 		*s = *fresh
 	}
@@ -166,8 +172,8 @@ func (s *state) fold(e entry) {
 	if e.Killed != nil {
 		s.Killed = *e.Killed
 	}
-	if e.Revoked != "" && !slices.Contains(s.Revoked, e.Revoked) {
-		s.Revoked = append(s.Revoked, e.Revoked)
+	if r := e.Revoked; r != nil && s.Revoked[r.Key] == "" {
+		s.Revoked[r.Key] = r.By
 	}
 	for _, r := range e.Results {
 		s.Ordinal = max(s.Ordinal, r.Ordinal)
@@ -203,7 +209,7 @@ func (s *state) forget(now time.Time) {
 func (s *state) snapshot() *state {
 	c := *s
 	c.Leases, c.Seen, c.Fences = maps.Clone(s.Leases), maps.Clone(s.Seen), maps.Clone(s.Fences)
-	c.Revoked = slices.Clone(s.Revoked)
+	c.Revoked = maps.Clone(s.Revoked)
 	c.Stamps, c.Results = slices.Clone(s.Stamps), slices.Clone(s.Results)
 	return &c
 }

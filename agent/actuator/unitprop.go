@@ -75,6 +75,9 @@ func (f limitFile) write(root *os.Root, group, native string) error {
 	return writeText(root, path.Join(group, f.name), native)
 }
 
+// fit refuses a unit that holds whoever would have to give it back.
+func (limitFile) fit(root *os.Root, group string) error { return notOurs(root, group) }
+
 func (f limitFile) native(value int64, _ former) (string, error) {
 	return strconv.FormatInt(value*f.per, 10), nil
 }

@@ -96,6 +96,7 @@ func debian(t testing.TB, inside, controller string) string {
 	for _, u := range units {
 		Copy(t, u, filepath.Join(root, "etc/systemd/system", filepath.Base(u)))
 	}
+	Must(t, "cp", "-r", filepath.Join(Root(t), "packaging/systemd/drop-in"), filepath.Join(root, Inside, "drop-in"))
 	Write(t, filepath.Join(root, "etc/systemd/system/ek2e.service"), fmt.Sprintf(job, Inside, inside, controller))
 	wants := filepath.Join(root, "etc/systemd/system/multi-user.target.wants")
 	if err := os.MkdirAll(wants, 0o755); err != nil {

@@ -369,6 +369,8 @@ func FuzzParseActorReport(f *testing.F) {
 }
 
 func FuzzParseTarget(f *testing.F) {
+	f.Add("sysctl/net.core.somaxconn")
+	f.Add("place/old-logs")
 	f.Add("process/usr/bin/x@user")
 	f.Fuzz(func(t *testing.T, s string) {
 		if got, err := command.ParseTarget(s); err == nil && got.String() != s {
