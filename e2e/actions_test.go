@@ -101,12 +101,16 @@ func TestActorCatalogue(t *testing.T) {
 			t.Errorf("%s %s: %q, want %q", h.action, when, got, want)
 		}
 	}
+	took := map[string]time.Duration{} // from accepted to applied, by the actor's clock; the slowest
 	apply := func(list []held, lease time.Duration, then func(held)) {
 		t.Helper()
 		for i, h := range list {
 			is(h, h.neutral, "before")
 			list[i].id = x.do(t, command.Action{Name: h.action, Target: command.Target{Cgroup: h.group.Path}, Value: h.value}, lease).ID
 			is(h, h.during, "when it is applied")
+			if all := x.peer.Results(list[i].id); len(all) > 1 {
+				took[h.action] = max(took[h.action], all[1].Time.Sub(all[0].Time))
+			}
 			if then != nil {
 				then(h)
 			}
@@ -142,6 +146,9 @@ func TestActorCatalogue(t *testing.T) {
 			}
 			return ""
 		})
+	}
+	for _, r := range rows {
+		t.Logf("%s: applied at most %s after it was accepted", r.action, took[r.action])
 	}
 	t.Logf("%d actions were taken back %s after the kill file", len(killed), time.Since(began).Round(time.Millisecond))
 	for _, h := range killed {

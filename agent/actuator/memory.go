@@ -73,6 +73,9 @@ func (memorySetting) basis(*os.Root, string) (string, error) {
 // processes at once, which nothing takes back.
 type limitSetting struct{ memorySetting }
 
+// fit refuses a group that holds whoever would have to give it back.
+func (limitSetting) fit(root *os.Root, group string) error { return notOurs(root, group) }
+
 func (s limitSetting) guard(root *os.Root, group string, value int64) error {
 	usage, cold := "memory.current", "inactive_file"
 	if s.version == 1 {
@@ -92,6 +95,12 @@ func (s limitSetting) guard(root *os.Root, group string, value int64) error {
 	}
 	return nil
 }
+
+// highSetting is the bound above which a group is slowed down.
+type highSetting struct{ memorySetting }
+
+// fit refuses a group that holds whoever would have to give it back.
+func (highSetting) fit(root *os.Root, group string) error { return notOurs(root, group) }
 
 // lowSetting is a protection. It is handed down from above: where a parent has less, the kernel gives the group no more.
 type lowSetting struct{ memorySetting }
@@ -128,7 +137,7 @@ func memoryVariants(g *cgroups, which string) ([]variant, string) {
 	case which == "low":
 		return []variant{{h, lowSetting{s}, "MemoryLow", bytes}}, ""
 	}
-	return []variant{{h, s, "MemoryHigh", bytes}}, ""
+	return []variant{{h, highSetting{s}, "MemoryHigh", bytes}}, ""
 }
 
 func readNumber(root *os.Root, p string) (int64, error) {

@@ -24,6 +24,9 @@ func (s pidsSetting) write(root *os.Root, group, native string) error {
 	return writeText(root, path.Join(group, s.file()), native)
 }
 
+// fit refuses a group that holds whoever would have to give it back: it could no longer start a thread.
+func (pidsSetting) fit(root *os.Root, group string) error { return notOurs(root, group) }
+
 func (pidsSetting) native(value int64, _ former) (string, error) {
 	return strconv.FormatInt(value, 10), nil
 }

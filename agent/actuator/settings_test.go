@@ -181,6 +181,10 @@ func TestSettingsRefuse(t *testing.T) {
 		"a freeze of the actor":             {"cgroup.freeze", 2, map[string]string{"cgroup.procs": self}, 1, command.ReasonDenied},
 		"a freeze of the actor, further in": {"cgroup.freeze", 2, map[string]string{"below/cgroup.procs": self}, 1, command.ReasonDenied},
 		"a freeze of init":                  {"cgroup.freeze", 1, map[string]string{"cgroup.procs": "1"}, 1, command.ReasonDenied},
+		"a limit on the actor":              {"memory.limit", 2, map[string]string{"cgroup.procs": self}, 500, command.ReasonDenied},
+		"slowing the actor down":            {"memory.high", 2, map[string]string{"cgroup.procs": self}, 500, command.ReasonDenied},
+		"no more threads for the actor":     {"pids.max", 1, map[string]string{"below/cgroup.procs": self}, 5, command.ReasonDenied},
+		"a protection of the actor":         {"memory.low", 2, map[string]string{"cgroup.procs": self}, 5, ""},
 		"no controller":                     {"pids.max", 2, map[string]string{"pids.max": "-"}, 1, command.ReasonNotReversible},
 		"a kernel without idle":             {"cpu.idle", 1, map[string]string{"cpu.idle": "-"}, 1, command.ReasonNotReversible},
 	} {

@@ -43,7 +43,7 @@ const (
 // Defaults and bounds of a Program.
 const (
 	DefaultTimeout = 5 * time.Second
-	MaxTimeout     = 10 * time.Second // nothing else is done by an actor meanwhile, its kill switch included
+	MaxTimeout     = 10 * time.Second // nothing else is done by an actor meanwhile, but that its kill file calls it off
 	DefaultMemory  = 256 << 20
 	MaxProgram     = 32 << 20 // bytes of the file
 	maxOutput      = 4 << 10

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -222,6 +223,20 @@ func TestPluginRunsAsItsUser(t *testing.T) {
 	r.write("#!/bin/sh\nid -u\n")
 	if _, err := r.p.Prior(t.Context(), r.target); command.ReasonOf(err) != command.ReasonNoTarget {
 		t.Fatal(err)
+	}
+}
+
+// A kill file calls a program off that has not ended, with all that it started.
+func TestPluginIsCalledOff(t *testing.T) {
+	r := newRig(t, "#!/bin/sh\nsleep 60 & sleep 60\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	began := time.Now()
+	time.AfterFunc(200*time.Millisecond, cancel)
+	if _, err := r.p.Prior(ctx, r.target); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > r.d.Timeout/2 {
+		t.Errorf("it took %s", took)
 	}
 }
 

@@ -98,6 +98,7 @@ func (r *Runner) run(ctx context.Context, name string, d Program, args []string)
 	if err != nil {
 		return "", err
 	}
+	called := ctx
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
 	// The death signal is sent when the thread ends that has started the child.
@@ -120,6 +121,8 @@ func (r *Runner) run(ctx context.Context, name string, d Program, args []string)
 	switch {
 	case out.over || errs.over:
 		return "", command.Refuse(command.ReasonNoEffect, "plugin %s said more than %d bytes and was killed", name, maxOutput)
+	case called.Err() != nil:
+		return "", fmt.Errorf("plugin %s was called off: %w", name, called.Err())
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return "", command.Refuse(command.ReasonNoEffect, "plugin %s took longer than %s and was killed", name, d.Timeout)
 	case err != nil:
