@@ -43,7 +43,7 @@ func TestStepsOfARunbookBecomeCommands(t *testing.T) {
 					}})
 				}
 				permit(command.Target{Cgroup: "/demo/other"})
-				a.run(40) // what costs service waits for 30 s after a start
+				a.run(35) // what costs service waits until the collector has decided for half a minute
 				a.crowded()
 				a.run(4)
 				if got := w.commands(command.Apply); len(got) != 0 {

@@ -24,6 +24,7 @@ func TestActorWithoutAgentAndPrivileges(t *testing.T) {
 	target := command.Target{Cgroup: group.Path}
 	a := rig.NewActor(t, rig.Grant("cpu.weight", target, 10, 100))
 	a.Start(t)
+	peer := a.Dial(t) // it answers nobody before it has given up what it does not need
 	status := func(key string) string {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.PID()))
 		if err != nil {
@@ -46,7 +47,6 @@ func TestActorWithoutAgentAndPrivileges(t *testing.T) {
 		t.Errorf("new privileges: %s, seccomp: %s", status("NoNewPrivs"), status("Seccomp"))
 	}
 
-	peer := a.Dial(t)
 	weight := group.Weight()
 	c := peer.Do(t, a, command.Action{Name: "cpu.weight", Target: target, Value: 20}, 6*time.Second)
 	peer.Close() // the agent is dead

@@ -240,6 +240,34 @@ func TestHAProxyReload(t *testing.T) {
 	if w := b.stat(t, "weight"); w != "80" {
 		t.Errorf("the weight is %s after the lease, the file says 80", w)
 	}
+	// The same while no actor is there to see it: the next one finds another worker, and its lease goes on.
+	peer.Do(t, a, command.Action{Name: "haproxy.weight", Target: target, Value: 10}, time.Minute)
+	a.Kill()
+	before = pid()
+	b.write(t, port, 70)
+	b.process.Signal(syscall.SIGUSR2)
+	rig.Until(t, 5*time.Second, "HAProxy has a new worker with the file's weight", func() string {
+		if now := pid(); now == before || now == "" || b.stat(t, "weight") != "70" {
+			return "the old one answers"
+		}
+		return ""
+	})
+	a.Start(t)
+	rig.Until(t, 2*time.Second, "the next actor sets the weight again", func() string {
+		if w := b.stat(t, "weight"); w != "10" {
+			return "it is " + w
+		}
+		return ""
+	})
+	if code := a.Stop(t, 10*time.Second); code != 0 {
+		t.Errorf("a clean stop ended with %d", code)
+	}
+	if w := b.stat(t, "weight"); w != "70" {
+		t.Errorf("the weight is %s after the actor stopped, the file says 70", w)
+	}
+	a.Start(t)
+	peer = a.Dial(t)
+
 	// A HAProxy that is stopped has nothing to give back.
 	c = peer.Do(t, a, command.Action{Name: "haproxy.weight", Target: target, Value: 10}, 2*time.Second)
 	b.process.End()

@@ -137,10 +137,10 @@ func insideUnits(t *testing.T) {
 		for _, r := range peer.Results(prop.ID) {
 			switch r.Phase {
 			case command.Applied:
-				t.Logf("tasks-max: %s, was %s", r.Value, r.Prior)
+				t.Logf("pids.max: %s, was %s", r.Value, r.Prior)
 				return ""
 			case command.Refused, command.Failed:
-				t.Logf("tasks-max: %s as %s: %s", r.Phase, r.Reason, r.Detail)
+				t.Logf("pids.max: %s as %s: %s", r.Phase, r.Reason, r.Detail)
 				switch r.Reason {
 				case command.ReasonNoEffect, command.ReasonNotReversible, command.ReasonNoTarget:
 				default:

@@ -213,6 +213,7 @@ func reasons(cs []Candidate, protected string) string {
 	if len(out) == 0 {
 		return "nothing on the host contributes enough"
 	}
+	slices.Sort(out) // candidates stand in the order of what they use, which changes from tick to tick
 	return strings.Join(out, "; ")
 }
 

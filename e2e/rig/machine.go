@@ -142,7 +142,7 @@ func Container(t testing.TB, inside string, patience time.Duration) {
 	container(t, inside, patience, func(string) {})
 }
 
-// TrafficContainer is such a container with nginx, nft and tc, and with the actor's drop-ins beside the test program.
+// TrafficContainer is such a container with nginx, nft and tc.
 func TrafficContainer(t testing.TB, inside string, patience time.Duration) {
 	t.Helper()
 	container(t, inside, patience, func(root string) {
@@ -154,7 +154,6 @@ func TrafficContainer(t testing.TB, inside string, patience time.Duration) {
 				t.Fatal(err)
 			}
 		}
-		Must(t, "cp", "-r", filepath.Join(Root(t), "packaging/systemd/drop-in"), filepath.Join(root, Inside, "drop-in"))
 	})
 }
 
