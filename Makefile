@@ -14,6 +14,7 @@ DEMO     := evenkeel-demo demo-server demo-batch
 NAME     ?=
 FUZZTIME ?= 5s
 FUZZIN   ?=
+CHECKS   ?= 2000
 
 where_evenkeel-agent     := ./agent/cmd/evenkeel-agent
 where_evenkeel-actor     := ./agent/cmd/evenkeel-actor
@@ -23,7 +24,7 @@ where_evenkeel-demo      := ./scripts/demo
 where_demo-server        := ./scripts/demo/server
 where_demo-batch         := ./scripts/demo/batch
 
-.PHONY: build demo test race lint proto proto-check bench figure fuzz e2e soak check clean
+.PHONY: build demo test race property lint proto proto-check bench figure fuzz e2e soak check clean
 
 build: $(addprefix bin/,$(PROGRAMS)) ## the four binaries, in bin/
 
@@ -41,6 +42,9 @@ test: ## L0-L2: no root, no network
 
 race: ## the same tests under the race detector
 	CGO_ENABLED=1 go test -race ./agent/... ./pkg/... ./collector/...
+
+property: ## every algorithm against its oracle on thousands of random instances: make property CHECKS=2000
+	@scripts/property $(CHECKS)
 
 lint: ## formatting, vet, staticcheck, house rules
 	@scripts/lint

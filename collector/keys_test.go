@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,15 +19,28 @@ import (
 	"github.com/evenkeel/evenkeel/pkg/identity"
 )
 
-// ringWorld is a keyring with hosts whose actors confirm what they are told, unless they are cut off.
+// ringWorld is a keyring with hosts whose actors confirm what they are told.
 type ringWorld struct {
 	t     *testing.T
 	ring  *keyring
 	root  ed25519.PrivateKey
 	fleet *fleet
-	cut   bool
-	heard []command.Verified
+	mu    sync.Mutex
+	heard []command.Verified // guarded by mu, as all that follows
 	trust command.Trust
+}
+
+// orders is what was heard so far.
+func (w *ringWorld) orders() []command.Verified {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.heard)
+}
+
+func (w *ringWorld) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
 }
 
 func newRingWorld(t *testing.T, store state.Store) *ringWorld {
@@ -55,9 +69,8 @@ func (w *ringWorld) report(host string, revoked ...string) {
 }
 
 func (w *ringWorld) send(host string, e command.Envelope) error {
-	if w.cut {
-		return errors.New("not connected")
-	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	v, err := w.trust.Verify(e, time.Now())
 	if err != nil {
 		w.t.Errorf("an order that no host would believe: %v", err)
@@ -87,7 +100,7 @@ func TestKeyring(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.trust.Revoked = []string{own} // no order may be signed by it any more
+		w.set(func() { w.trust.Revoked = []string{own} }) // no order may be signed by it any more
 		key, err := w.ring.Revoke(t.Context(), own, "ada", "laptop lost")
 		if err != nil || key.RevokedBy != "ada" || key.RevokedAt.IsZero() {
 			t.Fatalf("%+v %v", key, err)
@@ -95,26 +108,26 @@ func TestKeyring(t *testing.T) {
 		if now, _, _, _ := w.ring.signer.current(); now == own {
 			t.Fatal("it goes on signing")
 		}
-		if len(w.heard) != 1 || w.heard[0].Kind != command.Revoke || w.heard[0].Of != own || w.heard[0].Host != "a" || w.heard[0].Reason != "laptop lost" {
-			t.Fatalf("%+v", w.heard)
+		if len(w.orders()) != 1 || w.orders()[0].Kind != command.Revoke || w.orders()[0].Of != own || w.orders()[0].Host != "a" || w.orders()[0].Reason != "laptop lost" {
+			t.Fatalf("%+v", w.orders())
 		}
 		<-time.After(11 * time.Second)
 		synctest.Wait()
-		if n := len(w.heard); n < 2 || n > 4 {
+		if n := len(w.orders()); n < 2 || n > 4 {
 			t.Fatalf("told %d times in 11 s without a word", n)
 		}
 		w.report("a", own)
-		told := len(w.heard)
+		told := len(w.orders())
 		<-time.After(30 * time.Second)
 		synctest.Wait()
-		if len(w.heard) != told {
+		if len(w.orders()) != told {
 			t.Error("a host that has confirmed is told again")
 		}
 		w.connect("b")
 		<-time.After(2 * time.Second)
 		synctest.Wait()
-		if len(w.heard) != told+1 || w.heard[told].Host != "b" {
-			t.Errorf("a host that connects later: %d orders", len(w.heard)-told)
+		if len(w.orders()) != told+1 || w.orders()[told].Host != "b" {
+			t.Errorf("a host that connects later: %d orders", len(w.orders())-told)
 		}
 		if _, err := w.ring.Revoke(t.Context(), "nonsense", "ada", ""); !errors.Is(err, api.ErrInvalid) {
 			t.Error(err)
@@ -132,8 +145,8 @@ func TestKeyring(t *testing.T) {
 		again := newRingWorld(t, store)
 		again.connect("c")
 		again.ring.tell()
-		if len(again.heard) != 1 || again.heard[0].Of != own {
-			t.Errorf("after a restart: %+v", again.heard)
+		if len(again.orders()) != 1 || again.orders()[0].Of != own {
+			t.Errorf("after a restart: %+v", again.orders())
 		}
 	})
 }
