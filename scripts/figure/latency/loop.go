@@ -139,6 +139,9 @@ func (r *race) run(ctx context.Context) (seconds float64, told string, err error
 		return notApplied, "not applied: " + r.why(ctx), nil
 	}
 	told, err = r.tell(ctx)
+	if seconds > slow {
+		told += r.story(ctx, onset)
+	}
 	return seconds, fmt.Sprintf("%s %s -> %s; %s", phase, prior, now, told), err
 }
 
@@ -165,6 +168,28 @@ func (r *race) tell(ctx context.Context) (string, error) {
 		}
 	}
 	return "", errors.New("the kernel's value changed, and no action of the collector's is new")
+}
+
+// slow is from where on a run tells its story, in seconds.
+const slow = 3
+
+// story is the timeline of the newest incident from the onset on.
+func (r *race) story(ctx context.Context, onset time.Time) string {
+	l, err := r.API.Incidents.ListIncidents(ctx, &operatorv1.ListIncidentsRequest{})
+	if err != nil || len(l.Incidents) == 0 {
+		return ""
+	}
+	e, err := r.API.Incidents.ExplainIncident(ctx, &operatorv1.GetIncidentRequest{Id: l.Incidents[0].Id})
+	if err != nil {
+		return ""
+	}
+	out := ""
+	for _, x := range e.Timeline {
+		if at, err := time.Parse(time.RFC3339Nano, x.At); err == nil && at.After(onset) {
+			out += fmt.Sprintf("\n          %+.2f s %s", at.Sub(onset).Seconds(), x.What)
+		}
+	}
+	return out
 }
 
 // why is the collector's own word on an action that did not come.
