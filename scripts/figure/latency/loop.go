@@ -173,20 +173,22 @@ func (r *race) tell(ctx context.Context) (string, error) {
 // slow is from where on a run tells its story, in seconds.
 const slow = 3
 
-// story is the timeline of the newest incident from the onset on.
+// story is what the timelines of all incidents say from the onset on.
 func (r *race) story(ctx context.Context, onset time.Time) string {
 	l, err := r.API.Incidents.ListIncidents(ctx, &operatorv1.ListIncidentsRequest{})
-	if err != nil || len(l.Incidents) == 0 {
-		return ""
-	}
-	e, err := r.API.Incidents.ExplainIncident(ctx, &operatorv1.GetIncidentRequest{Id: l.Incidents[0].Id})
 	if err != nil {
 		return ""
 	}
 	out := ""
-	for _, x := range e.Timeline {
-		if at, err := time.Parse(time.RFC3339Nano, x.At); err == nil && at.After(onset) {
-			out += fmt.Sprintf("\n          %+.2f s %s", at.Sub(onset).Seconds(), x.What)
+	for _, i := range l.Incidents {
+		e, err := r.API.Incidents.ExplainIncident(ctx, &operatorv1.GetIncidentRequest{Id: i.Id})
+		if err != nil {
+			continue
+		}
+		for _, x := range e.Timeline {
+			if at, err := time.Parse(time.RFC3339Nano, x.At); err == nil && at.After(onset) {
+				out += fmt.Sprintf("\n          %+.2f s %s: %s", at.Sub(onset).Seconds(), e.Ref, x.What)
+			}
 		}
 	}
 	return out
