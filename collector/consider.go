@@ -28,6 +28,7 @@ func (d *decider) consider(h *host, now time.Time) {
 	if d.labels(h.name)["detail"] != "full" {
 		d.detail(h.name, now.Add(detailAfter))
 	}
+	var situation *remedy.Situation // the same for every policy
 	for _, p := range d.policies {
 		if !p.hosts.Matches(h.name, d.labels(h.name)) {
 			continue
@@ -38,7 +39,11 @@ func (d *decider) consider(h *host, now time.Time) {
 		if !found || v.State != overload.Overloaded || v.Level < p.Level {
 			continue
 		}
-		s := d.situation(h, now)
+		if situation == nil {
+			x := d.situation(h, now)
+			situation = &x
+		}
+		s := *situation
 		s.Incident, s.Verdict, s.Policy = i.ID, v, p.Policy
 		if !d.executor.Consider(s) {
 			d.log.Warn("remedy is busy, a situation was left out", "host", h.name, "incident", i.ID)

@@ -226,8 +226,7 @@ func (d *decider) tick(ctx context.Context, now time.Time) {
 // hear tells silence what was heard of a host.
 func (d *decider) hear(h *host, now time.Time) {
 	h.mu.Lock()
-	heard, period, connected := h.heard, h.session.Period, h.connected
-	fresh := connected && now.Sub(heard) <= h.silentAfter()
+	heard, period, fresh := h.heard, h.session.Period, h.fresh(now)
 	h.mu.Unlock()
 	if !fresh {
 		return
@@ -340,6 +339,7 @@ func (d *decider) redraw(now time.Time) {
 		d.health = d.health.Rebase(graph)
 	}
 	d.follow(now)
+	d.around.pools = nil // they are of the old map
 	d.policies = d.policies[:0]
 	for r, p := range manifest.Of[manifest.RemediationPolicy](set) {
 		runbook, ok := manifest.SpecOf[manifest.Runbook](set, p.Runbook)

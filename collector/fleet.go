@@ -67,6 +67,9 @@ type host struct {
 // silentAfter is when a host is unknown: three periods and a second after its last batch.
 func (h *host) silentAfter() time.Duration { return 3*max(h.session.Period, time.Second) + time.Second }
 
+// fresh reports whether a host is connected and was heard of lately. Its lock is held.
+func (h *host) fresh(now time.Time) bool { return h.connected && now.Sub(h.heard) <= h.silentAfter() }
+
 func newFleet(clock func() time.Time, detectors *overload.Set, log *slog.Logger) *fleet {
 	f := &fleet{
 		clock: clock, log: log, wake: make(chan struct{}, 1), hosts: map[string]*host{}, dirty: map[string]bool{},
@@ -232,7 +235,7 @@ func (f *fleet) Known(name string) bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.connected && f.clock().Sub(h.heard) <= h.silentAfter() && !h.sampled.IsZero()
+	return h.fresh(f.clock()) && !h.sampled.IsZero()
 }
 
 // Last returns the newest value of a signal of a host. Where a component is asked about and the signal is one of units, it is

@@ -17,6 +17,23 @@ type surroundings struct {
 	since time.Time // when this collector began to decide
 	storm governor.Storm
 	fleet governor.Fleet
+	pools map[manifest.Ref]*pool // of the components that were asked about since
+}
+
+// pool is how all members of a component stand.
+type pool struct {
+	of      map[string]share // by host
+	need    int
+	well    int
+	known   bool    // of every member what it uses
+	carried float64 // cores that all of them use
+	room    float64 // that those who are well use and have left
+}
+
+// share is one member's part of its pool.
+type share struct {
+	well bool
+	room float64
 }
 
 // survey counts the fleet.
@@ -33,7 +50,7 @@ func (d *decider) survey(now time.Time) {
 	}
 	for _, h := range d.fleet.all() {
 		h.mu.Lock()
-		if h.connected && now.Sub(h.heard) <= h.silentAfter() {
+		if h.fresh(now) {
 			f.Reported++
 		}
 		for _, v := range h.verdicts {
@@ -54,31 +71,45 @@ func (d *decider) survey(now time.Time) {
 		}
 	}
 	f.Storm = s.storm.Look(now, seen, gone)
-	s.fleet = f
+	s.fleet, s.pools = f, nil
 }
 
-// groupOf is how the others that do the work of a member stand.
-func (d *decider) groupOf(m servicemap.Member, snapshot *servicemap.Snapshot) governor.Group {
-	graph := d.health.Graph()
-	var g governor.Group
-	carried, room := 0.0, 0.0
-	known := true
-	for _, o := range graph.Members(m.Component) {
-		g.Members++
-		cores, idle, ok := d.carries(o)
-		known = known && ok
-		carried += cores
-		if o.Host == m.Host {
-			continue
-		}
-		if r, found := snapshot.Range(o.Ref); found && r.High <= health.Warning {
-			g.Well++
-			room += cores + idle
-		}
+// poolOf looks at every member of a component, once a second at most: where many hosts are overloaded, many ask.
+func (d *decider) poolOf(component manifest.Ref, snapshot *servicemap.Snapshot) *pool {
+	if p := d.around.pools[component]; p != nil {
+		return p
 	}
-	g.Need = graph.Needs(m.Component)
-	if known && carried > 0 {
-		g.Spare = room / carried
+	graph := d.health.Graph()
+	p := &pool{of: map[string]share{}, need: graph.Needs(component), known: true}
+	for _, m := range graph.Members(component) {
+		cores, idle, ok := d.carries(m)
+		p.known = p.known && ok
+		p.carried += cores
+		x := share{}
+		if r, found := snapshot.Range(m.Ref); found && r.High <= health.Warning {
+			x = share{true, cores + idle}
+			p.well++
+			p.room += x.room
+		}
+		p.of[m.Host] = x
+	}
+	if d.around.pools == nil {
+		d.around.pools = map[manifest.Ref]*pool{}
+	}
+	d.around.pools[component] = p
+	return p
+}
+
+// without is how the others that do the work of a host's member stand.
+func (p *pool) without(host string) governor.Group {
+	g := governor.Group{Members: len(p.of), Well: p.well, Need: p.need}
+	room := p.room
+	if x := p.of[host]; x.well {
+		g.Well--
+		room -= x.room
+	}
+	if p.known && p.carried > 0 {
+		g.Spare = room / p.carried
 	}
 	return g
 }
@@ -96,12 +127,12 @@ func (d *decider) carries(m servicemap.Member) (cores, idle float64, ok bool) {
 	return cores, max(0, float64(h.session.Facts.CPUs)-used), n > 0 && k > 0
 }
 
-// groups is groupOf of each component on a host. It takes the hosts' locks one after the other.
+// groups is how those stand that do the same work as each component on a host. It takes the hosts' locks one after the other.
 func (d *decider) groups(host string) map[manifest.Ref]governor.Group {
 	snapshot := d.snapshot.Load()
 	out := map[manifest.Ref]governor.Group{}
 	for _, m := range d.health.Graph().OnHost(host) {
-		out[m.Ref] = d.groupOf(m, snapshot)
+		out[m.Ref] = d.poolOf(m.Component, snapshot).without(host)
 	}
 	return out
 }

@@ -57,6 +57,21 @@ func (s Standing) String() string {
 	return fmt.Sprintf("standing(%d)", uint8(s))
 }
 
+// standingOf sums up how many parts of a target stand in each way.
+func standingOf(ours, older, before, other int) Standing {
+	switch {
+	case other > 0:
+		return Other
+	case before == 0 && older == 0:
+		return Ours
+	case ours == 0 && older == 0:
+		return Before
+	case ours == 0 && before == 0:
+		return Older
+	}
+	return Mixed
+}
+
 // Config says where the kernel's files are.
 type Config struct {
 	Proc   string // default /proc

@@ -296,17 +296,7 @@ func (s *ioSummary) count(prior, now int64, values []int64) {
 }
 
 func (s *ioSummary) standing() Standing {
-	switch {
-	case s.other > 0:
-		return Other
-	case s.before == 0 && s.older == 0:
-		return Ours
-	case s.ours == 0 && s.older == 0:
-		return Before
-	case s.ours == 0 && s.before == 0:
-		return Older
-	}
-	return Mixed
+	return standingOf(s.ours, s.older, s.before, s.other)
 }
 
 func ioWanted(prior, kibPerSecond int64) int64 { return min(prior, kibPerSecond*kib) }

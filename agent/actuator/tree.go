@@ -259,19 +259,10 @@ func (s *summary[T]) count(t *tree[T], values []int64, prior, now T) {
 }
 
 func (s *summary[T]) standing() Standing {
-	switch {
-	case s.same+s.ours+s.older+s.before+s.other == 0:
+	if s.same+s.ours+s.older+s.before+s.other == 0 {
 		return Gone
-	case s.other > 0:
-		return Other
-	case s.before == 0 && s.older == 0:
-		return Ours
-	case s.ours == 0 && s.older == 0:
-		return Before
-	case s.ours == 0 && s.before == 0:
-		return Older
 	}
-	return Mixed
+	return standingOf(s.ours, s.older, s.before, s.other)
 }
 
 // pass walks the tree once. Forward it narrows, backward it gives back.
