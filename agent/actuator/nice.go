@@ -77,17 +77,11 @@ func (schedClass) neutral(all uint32) int64  { return max(0, schedRank(all)) }
 func (schedClass) prefix() string            { return "sched" }
 
 func (schedClass) join(all, one uint32) uint32 {
-	if r := schedRank(one); r >= 0 && r < schedRank(all) {
-		return one
-	}
-	return all
+	return mildest(schedRank, all, one)
 }
 
 func (schedClass) wanted(prior, _ uint32, v int64) uint32 {
-	if r := schedRank(prior); r >= 0 && r < v {
-		return schedOf(v)
-	}
-	return prior
+	return lowered(schedRank, schedOf, prior, v)
 }
 
 func (schedClass) shown(_ uint32, v int64) string { return schedNames[schedOf(v)] }
@@ -172,17 +166,11 @@ func (ioNice) prefix() string              { return "ionice" }
 func (ioNice) shown(_ int, v int64) string { return ioNice{}.text(ioOf(v)) }
 
 func (ioNice) join(all, one int) int {
-	if r := ioRank(one); r >= 0 && r < ioRank(all) {
-		return one
-	}
-	return all
+	return mildest(ioRank, all, one)
 }
 
 func (ioNice) wanted(prior, _ int, v int64) int {
-	if r := ioRank(prior); r >= 0 && r < v {
-		return ioOf(v)
-	}
-	return prior
+	return lowered(ioRank, ioOf, prior, v)
 }
 
 func (ioNice) text(v int) string {
@@ -233,4 +221,20 @@ func (ioNice) set(tid, v int) error {
 		return errno
 	}
 	return nil
+}
+
+// mildest is the one of two settings that gives way less; a rank below 0 is of a setting that does not count.
+func mildest[T any](rank func(T) int64, all, one T) T {
+	if r := rank(one); r >= 0 && r < rank(all) {
+		return one
+	}
+	return all
+}
+
+// lowered is the setting of a rank, where the prior one gives way less and counts.
+func lowered[T any](rank func(T) int64, of func(int64) T, prior T, to int64) T {
+	if r := rank(prior); r >= 0 && r < to {
+		return of(to)
+	}
+	return prior
 }
